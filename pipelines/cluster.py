@@ -1,0 +1,65 @@
+"""The Ray cluster that a flow runs on: joined, or started on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.data import DataContext
+
+from pipelines.progress import Tally, Tell
+from pipelines.resources import Node
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Join the cluster that RAY_ADDRESS names, else start one that ends with this process.
+
+    A process that is connected already stays as it is.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    # Without an address `init` joins whatever a file in its temporary folder names, alive or not.
+    started: dict[str, Any] = {}
+    if not os.environ.get("RAY_ADDRESS"):
+        started = {"address": "local", "include_dashboard": False}
+    ray.init(logging_level=logging.WARNING, log_to_driver=False, **started)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_nodes() -> list[Node]:
+    """The living nodes that have CPUs, in a fixed order."""
+    living = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    nodes = [Node(found.get("CPU", 0.0), found.get("GPU", 0.0)) for found in living]
+    return sorted((node for node in nodes if node.cpus), key=lambda node: (node.cpus, node.gpus))
+
+
+def quiet_ray_data() -> None:
+    """Ray Data says nothing of its own below a warning: a run has its own progress."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+
+class TallyActor:
+    """A tally that workers anywhere in the cluster add to."""
+
+    def __init__(self) -> None:
+        self._handle = ray.remote(Tally).options(num_cpus=0).remote()  # type: ignore[attr-defined]
+        self.tell = Tell(self._handle)
+
+    def read(self) -> dict[str, float]:
+        """The sums so far."""
+        sums: dict[str, float] = ray.get(self._handle.read.remote())
+        return sums

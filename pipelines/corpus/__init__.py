@@ -1,0 +1,1 @@
+"""Documents in, chunks with ids out, and what has to change."""

@@ -1,0 +1,1 @@
+"""Readers: a file a format, each yielding documents and rejects."""

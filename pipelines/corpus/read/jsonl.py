@@ -1,0 +1,74 @@
+"""JSON lines, plain or compressed (`.gz`, `.zst`); BEIR's corpus and queries are this too.
+
+A plain file is read in byte ranges, so one large file feeds many workers: a line belongs to the
+range in which it starts. The position of a row is the byte at which its line starts.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from pipelines.corpus.read.rows import Reject
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
+
+
+class Line(NamedTuple):
+    """A parsed line and the byte at which it starts."""
+
+    position: int
+    row: dict[str, Any]
+
+
+def splittable(file: str) -> bool:
+    """Whether a part of the file can be read alone."""
+    return not file.endswith((".gz", ".zst"))
+
+
+def read_lines(file: str, start: int, end: int | None) -> Iterator[Line | Reject]:
+    """The lines that start within the bytes [start, end) of a file.
+
+    Raises:
+        OSError, EOFError: the file cannot be read, or its compression is broken.
+    """
+    with _opened(file) as stream:
+        if start:
+            stream.seek(start - 1)
+            stream.readline()
+        position = stream.tell() if splittable(file) else 0
+        for raw in stream:
+            if end is not None and position >= end:
+                return
+            if raw.strip():
+                yield _parsed(position, raw)
+            position += len(raw)
+
+
+def _parsed(position: int, raw: bytes) -> Line | Reject:
+    try:
+        row = json.loads(raw.decode())
+    except UnicodeDecodeError as error:
+        return Reject(position, None, "invalid_utf8", f"Byte {position + error.start}: not UTF-8.")
+    except (ValueError, RecursionError) as error:
+        return Reject(position, None, "broken_json", f"Not JSON: {error}"[:200])
+    if not isinstance(row, dict):
+        return Reject(position, None, "broken_json", f"A {type(row).__name__}, not an object.")
+    return Line(position, row)
+
+
+def _opened(file: str) -> IO[bytes]:
+    if file.endswith(".gz"):
+        return cast(IO[bytes], gzip.open(file, "rb"))
+    if file.endswith(".zst"):
+        import zstandard
+
+        reader = zstandard.ZstdDecompressor().stream_reader(
+            Path(file).open("rb"), read_across_frames=True, closefd=True
+        )
+        return io.BufferedReader(cast(io.RawIOBase, reader))
+    return Path(file).open("rb")

@@ -1,0 +1,112 @@
+"""The models as stages over Arrow tables: chunks get vectors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines.config import Dtype
+from pipelines.corpus.identity import as_hashes, passage
+from pipelines.errors import TandemError
+from pipelines.models.encoder import Encoder
+from pipelines.models.load import EncoderSpec
+from pipelines.models.tokens import Tokens
+
+_SECONDS_BETWEEN_REPORTS = 0.5
+
+
+class EncodeChunks:
+    """A stage: chunks with token ids become chunks with vectors.
+
+    Rows that already have a vector keep it; equal passages within a block are encoded once. The
+    vector column is `vector`; `encoded` (bool) says which rows the model computed, and the token
+    ids are left behind.
+    """
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        dtype: Dtype,
+        batch_tokens: int | Literal["auto"],
+        threads: int,
+        tell: Callable[..., None],
+    ) -> None:
+        """Load the model, once an actor."""
+        self._spec, self._tell = spec, tell
+        self._encoder = Encoder(spec, dtype=dtype, batch_tokens=batch_tokens, threads=threads)
+
+    def __call__(self, chunks: pa.Table) -> pa.Table:
+        """Encode the rows without a vector.
+
+        Raises:
+            TandemError: the model gave a vector that is not finite.
+        """
+        vectors, todo = self._known(chunks)
+        hashes = as_hashes(chunks["text_hash"])[todo]
+        _, first, place = np.unique(hashes, return_index=True, return_inverse=True)
+        distinct = todo[first]
+        computed = self._encode(chunks.take(pa.array(distinct)))
+        bad = ~np.isfinite(computed).all(axis=1)
+        if bad.any():
+            doc_id = chunks["doc_id"][int(distinct[np.flatnonzero(bad)[0]])].as_py()
+            raise TandemError(
+                f"Model {self._spec.name} gave a vector that is not finite for a chunk of "
+                f"document {doc_id}; try encoder.dtype float32."
+            )
+        vectors[todo] = computed[place]
+        encoded = np.zeros(len(vectors), bool)
+        encoded[distinct] = True
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        left = [name for name in chunks.column_names if name not in ("token_ids", "vector")]
+        table = chunks.select(left)
+        return table.append_column("vector", column).append_column("encoded", pa.array(encoded))
+
+    def _known(self, chunks: pa.Table) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """The vectors so far, and the places of the rows that have none."""
+        vectors = np.zeros((chunks.num_rows, self._spec.dimension), np.float32)
+        if "vector" not in chunks.column_names:
+            return vectors, np.arange(chunks.num_rows)
+        column = chunks["vector"].combine_chunks()
+        known = column.is_valid().to_numpy(zero_copy_only=False)
+        values = column.drop_null().flatten().to_numpy(zero_copy_only=False)
+        vectors[known] = values.reshape(-1, self._spec.dimension)
+        return vectors, np.flatnonzero(~known)
+
+    def _encode(self, chunks: pa.Table) -> npt.NDArray[np.float32]:
+        if not chunks.num_rows:
+            return np.empty((0, self._spec.dimension), np.float32)
+        report = _Report(self._tell)
+        if self._spec.tokenizer is not None:
+            vectors = self._encoder.encode(Tokens.from_arrow(chunks["token_ids"]), report.add)
+        else:
+            titles, texts = (chunks[name].to_pylist() for name in ("title", "text"))
+            passages = [passage(title, text) for title, text in zip(titles, texts, strict=True)]
+            vectors = self._encoder.encode_texts(passages, "document")
+            report.add(len(passages), 0)
+        report.send()
+        return vectors
+
+
+class _Report:
+    """Gathers what micro-batches did, and tells it twice a second."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        self._tell = tell
+        self._rows = self._tokens = 0
+        self._last = time.monotonic()
+
+    def add(self, rows: int, tokens: int) -> None:
+        self._rows += rows
+        self._tokens += tokens
+        if time.monotonic() - self._last > _SECONDS_BETWEEN_REPORTS:
+            self.send()
+
+    def send(self) -> None:
+        self._tell(encoded=self._rows, encoded_tokens=self._tokens)
+        self._rows = self._tokens = 0
+        self._last = time.monotonic()

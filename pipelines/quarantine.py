@@ -1,0 +1,46 @@
+"""Rejected rows: where they are kept, and how they are read again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import lance
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.table.place import Place
+
+SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string()),
+        pa.field("position", pa.int64()),
+        pa.field("doc_id", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("message", pa.string()),
+        pa.field("run", pa.string()),
+    ]
+)
+
+
+def by_reason(rejects: pa.Table) -> dict[str, int]:
+    """How many rejects there are of each reason, the most frequent first."""
+    return dict(Counter(rejects["reason"].to_pylist()).most_common())
+
+
+def keep(place: Place, rejects: pa.Table) -> None:
+    """Add a run's rejects (schema SCHEMA) to the quarantine."""
+    if rejects.num_rows:
+        Path(place.uri).mkdir(parents=True, exist_ok=True)
+        lance.write_dataset(rejects, place.quarantine, mode="append")
+
+
+def read(place: Place, run: str | None) -> pa.Table:
+    """The rejects of one run; without a name, of the newest run that had any."""
+    if not (Path(place.quarantine) / "_versions").is_dir():
+        return SCHEMA.empty_table()
+    rejects = lance.dataset(place.quarantine).to_table()
+    chosen = run or pc.max(rejects["run"]).as_py()
+    return rejects.filter(pc.equal(rejects["run"], chosen)).sort_by(
+        [("source", "ascending"), ("position", "ascending")]
+    )

@@ -1,0 +1,103 @@
+"""Who gets which CPUs and GPUs: actors for the models, small tasks for everything else.
+
+A pool of actors that owns every CPU starves the tasks before and after it. So on a node without
+GPUs the model's actor leaves half a CPU free, and every other task asks for a quarter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.config import Pool
+from pipelines.errors import UsageError
+
+TASK_CPUS = 0.25
+_LEFT_FREE_CPUS = 0.5
+# A GPU's actor prepares batches on a CPU of its own.
+_CPUS_BESIDE_GPU = 1.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node of the cluster offers."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The plan for one model and the stages around it.
+
+    Attributes:
+        actors: how many load the model.
+        actor_cpus, actor_gpus: what each of them owns, logically.
+        threads: what torch may use in each.
+        task_cpus: what a task of any other stage asks for.
+        readers: how many tasks can read at once.
+    """
+
+    actors: int
+    actor_cpus: float
+    actor_gpus: float
+    threads: int
+    task_cpus: float
+    readers: int
+
+    @property
+    def task(self) -> dict[str, float]:
+        """What Ray is asked for a task that is no model's."""
+        return {"num_cpus": self.task_cpus}
+
+    @property
+    def actor(self) -> dict[str, float]:
+        """What Ray is asked for a model's actor."""
+        return {"num_cpus": self.actor_cpus, "num_gpus": self.actor_gpus}
+
+
+def plan_stages(nodes: Sequence[Node], pool: Pool, key: str) -> Stages:
+    """Fit a model's actors to the nodes; what `pool` sets is taken as it is.
+
+    `key` names the pool in messages.
+
+    Raises:
+        UsageError: the nodes can never hold what `pool` asks for.
+    """
+    nodes = [node for node in nodes if node.cpus > 0]
+    with_gpu = [node for node in nodes if node.gpus > 0] if pool.gpus != 0 else []
+    if pool.gpus != "auto" and pool.gpus > 0 and not with_gpu:
+        raise UsageError(f"{key}.gpus is {pool.gpus}, and no node of the cluster has a GPU.")
+    if with_gpu:
+        gpus = 1.0 if pool.gpus == "auto" else float(pool.gpus)
+        least = min(node.cpus for node in with_gpu)
+        share = max((least - _LEFT_FREE_CPUS) * gpus / max(n.gpus for n in with_gpu), TASK_CPUS)
+        cpus = min(_CPUS_BESIDE_GPU, share) if pool.cpus == "auto" else float(pool.cpus)
+        fitting = sum(_fits(node, cpus, gpus) for node in with_gpu)
+    else:
+        gpus = 0.0
+        least = min(node.cpus for node in nodes)
+        cpus = max(least - _LEFT_FREE_CPUS, least / 2) if pool.cpus == "auto" else float(pool.cpus)
+        fitting = sum(_fits(node, cpus, 0.0) for node in nodes)
+    if not fitting:
+        raise UsageError(f"{key} asks for {cpus} CPUs and {gpus} GPUs an actor; no node has these.")
+    actors = fitting if pool.actors == "auto" else pool.actors
+    if actors > fitting:
+        raise UsageError(f"{key}.actors is {actors}; the cluster holds {fitting} at a time.")
+    total = sum(node.cpus for node in nodes)
+    free = total - actors * cpus
+    if free < TASK_CPUS:
+        raise UsageError(
+            f"{key} leaves {max(free, 0):g} CPUs to read and write with; "
+            f"{TASK_CPUS} are needed, so give its actors fewer."
+        )
+    # Half a CPU is left free for small tasks, not taken from the threads.
+    threads = max(1, round(cpus + _LEFT_FREE_CPUS)) if not gpus else max(1, int(cpus))
+    # Beside GPUs the CPUs have nothing else to do, and reading and cutting keep them busy.
+    task_cpus = max(min(1.0, free / 2), TASK_CPUS) if gpus else TASK_CPUS
+    return Stages(actors, cpus, gpus, threads, task_cpus, max(1, int(free / task_cpus)))
+
+
+def _fits(node: Node, cpus: float, gpus: float) -> int:
+    by_cpus = int((node.cpus - TASK_CPUS) / cpus + 1e-9)
+    return min(by_cpus, int(node.gpus / gpus + 1e-9)) if gpus else by_cpus

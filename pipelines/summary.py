@@ -1,0 +1,106 @@
+"""What a run says at its end, and writes with `--json`; the keys are a contract."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+def new_run() -> str:
+    """A name for one execution; later runs sort behind earlier ones."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+@dataclass
+class Clock:
+    """Seconds of a run by stage, and in total since it was made."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _started: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add what the block takes to a stage's seconds."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = time.monotonic() - started
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
+            self.seconds["total"] = round(time.monotonic() - self._started, 3)
+
+
+def _zeros(*names: str) -> dict[str, int]:
+    return dict.fromkeys(names, 0)
+
+
+@dataclass
+class IndexSummary:
+    """What an index run did. `documents` and `chunks` count, `seconds` are by stage."""
+
+    run: str = field(default_factory=new_run)
+    base_version: int | None = None
+    version: int | None = None
+    live: int | None = None
+    rebuild: bool = False
+    reasons: list[str] = field(default_factory=list)
+    rows: int = 0
+    documents: dict[str, int] = field(
+        default_factory=lambda: _zeros(
+            "new", "changed", "gone", "unchanged", "metadata", "duplicates", "held"
+        )
+    )
+    chunks: dict[str, int] = field(default_factory=lambda: _zeros("new", "gone", "unchanged"))
+    encoded: int = 0
+    resumed: int = 0
+    in_flight: int = 0
+    tokens: int = 0
+    cut: int = 0
+    quarantined: int = 0
+    quarantined_by: dict[str, int] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
+    error: str | None = None
+
+
+@dataclass
+class RerankSummary:
+    """What a rerank run did; keys of the reranked arm are None where no reranker ran."""
+
+    run: str = field(default_factory=new_run)
+    live: int | None = None
+    lines: int = 0
+    queries: int = 0
+    pairs: int | None = None
+    distinct_pairs: int | None = None
+    scored: int | None = None
+    reused: int | None = None
+    resumed: int | None = None
+    cut: int | None = None
+    left_out_chunks: int = 0
+    quarantined: int = 0
+    quarantined_by: dict[str, int] = field(default_factory=dict)
+    models: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)
+    rates: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, str | None] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
+    error: str | None = None
+
+
+def write_json(path: Path, content: Mapping[str, Any] | IndexSummary | RerankSummary) -> None:
+    """Write a summary; the file is there whole or not at all."""
+    values = content if isinstance(content, Mapping) else asdict(content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".partial")
+    aside.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.replace(path)

@@ -1,0 +1,45 @@
+"""Where a table and what stands beside it are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.config import Table
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folders of a table: `<uri>/<name>.lance`, and `<uri>/_tandem/<name>` beside it."""
+
+    uri: str
+    name: str
+
+    @classmethod
+    def of(cls, table: Table) -> Place:
+        """The place that a configuration names."""
+        return cls(table.uri, table.name)
+
+    @property
+    def dataset(self) -> str:
+        """The Lance dataset."""
+        return str(Path(self.uri) / f"{self.name}.lance")
+
+    @property
+    def quarantine(self) -> str:
+        """The Lance dataset of the rejected rows."""
+        return str(Path(self.uri) / f"{self.name}_quarantine.lance")
+
+    @property
+    def ledger(self) -> Path:
+        """The folder of what is staged."""
+        return Path(self.uri) / "_tandem" / self.name / "ledger"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the run records."""
+        return Path(self.uri) / "_tandem" / self.name / "runs"
+
+    def exists(self) -> bool:
+        """Whether there is a dataset, published or not."""
+        return (Path(self.dataset) / "_versions").is_dir()

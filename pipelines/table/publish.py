@@ -1,0 +1,128 @@
+"""`live`: which version readers see, and what a run starts from.
+
+The base of a run is the content of `live`, never what some other run left as the newest version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import lance
+
+from pipelines.errors import InputMissing, TableHeld, UsageError
+from pipelines.table.place import Place
+from pipelines.table.schema import Fingerprints, fingerprints_of
+
+LIVE = "live"
+# What these change is not the rows: a version that follows `live` by them alone has its content.
+_SAME_ROWS = (
+    lance.LanceOperation.CreateIndex,
+    lance.LanceOperation.Rewrite,
+    lance.LanceOperation.UpdateConfig,
+)
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a run plans and commits on.
+
+    Attributes:
+        dataset: the version that the commit reads, None if there is no table yet.
+        live: the version that readers see, None if nothing was published.
+        fingerprints: what made the rows of `live`.
+    """
+
+    dataset: lance.LanceDataset | None
+    live: int | None
+    fingerprints: Fingerprints | None
+
+
+def live_version(place: Place) -> int | None:
+    """The version that `live` names, None if there is none."""
+    if not place.exists():
+        return None
+    tag = lance.dataset(place.dataset).tags.list().get(LIVE)
+    return tag["version"] if tag else None
+
+
+def open_live(place: Place) -> lance.LanceDataset:
+    """The published version.
+
+    Raises:
+        InputMissing: nothing is published.
+    """
+    version = live_version(place)
+    if version is None:
+        raise InputMissing(
+            f"The table {place.name} in {place.uri} has no published version; run `tandem index`."
+        )
+    return lance.dataset(place.dataset, version=version)
+
+
+def open_base(place: Place) -> Base:
+    """What a run starts from: the newest version if its rows are those of `live`."""
+    live = live_version(place)
+    if live is None:
+        newest = lance.dataset(place.dataset) if place.exists() else None
+        return Base(newest, None, None)
+    published = lance.dataset(place.dataset, version=live)
+    newest = lance.dataset(place.dataset)
+    dataset = newest if _same_rows(newest, live) else published
+    return Base(dataset, live, fingerprints_of(published.schema))
+
+
+def restore_base(place: Place, base: Base) -> Base:
+    """Make the content of `live` the newest version, if another run left one unpublished."""
+    if base.live is None or base.dataset is None:
+        return base
+    if lance.dataset(place.dataset).version == base.dataset.version:
+        return base
+    base.dataset.restore()
+    return Base(lance.dataset(place.dataset), base.live, base.fingerprints)
+
+
+def require_same_encoder(fingerprints: Fingerprints | None, fingerprint: str, name: str) -> None:
+    """Refuse to search a table with another encoder than the one that filled it.
+
+    Raises:
+        UsageError: the fingerprints differ.
+    """
+    if fingerprints is None or fingerprints.encoder == fingerprint:
+        return
+    raise UsageError(
+        f"encoder.model is {name!r}, but the published table was made by "
+        f"{fingerprints.encoder_name!r} (another fingerprint); name that model, or index again."
+    )
+
+
+def publish(place: Place, version: int, expected_live: int | None) -> None:
+    """Move `live` to a checked version, and give it a tag of its own.
+
+    Raises:
+        TableHeld: `live` is no longer where the run found it.
+    """
+    dataset = lance.dataset(place.dataset)
+    if live_version(place) != expected_live:
+        raise TableHeld("Another run published while this one worked; run the command again.")
+    own = f"published-{version}"
+    if own not in dataset.tags.list():
+        dataset.tags.create(own, version)
+    if expected_live is None:
+        dataset.tags.create(LIVE, version)
+    else:
+        dataset.tags.update(LIVE, version)
+
+
+def _same_rows(newest: lance.LanceDataset, live: int) -> bool:
+    """Whether the newest version's rows are those of the version `live`."""
+    same = True
+    for version in range(live + 1, newest.version + 1):
+        transaction = newest.read_transaction(version)
+        if transaction is None:
+            return False
+        operation = transaction.operation
+        if isinstance(operation, lance.LanceOperation.Restore):
+            same = operation.version == live
+        elif not isinstance(operation, _SAME_ROWS):
+            same = False
+    return same

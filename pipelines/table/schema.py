@@ -1,0 +1,91 @@
+"""The table's columns and the fingerprints that stand with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipelines.errors import UsageError
+
+HASH_BYTES = 16
+_FINGERPRINTS = b"tandem.fingerprints"
+
+# Every column but the vector and the metadata; the order is that of the table.
+PLAIN_FIELDS = (
+    pa.field("chunk_id", pa.string()),
+    pa.field("doc_id", pa.string()),
+    pa.field("ordinal", pa.int32()),
+    pa.field("text", pa.string()),
+    pa.field("title", pa.string()),
+    pa.field("start", pa.int32()),
+    pa.field("end", pa.int32()),
+    pa.field("text_hash", pa.binary(HASH_BYTES)),
+    pa.field("doc_hash", pa.binary(HASH_BYTES)),
+    pa.field("tokens", pa.int32()),
+    pa.field("cut_tokens", pa.int32()),
+)
+RESERVED = {field.name for field in PLAIN_FIELDS} | {"vector", "_rowid", "_rowaddr", "_distance"}
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What made the rows of a table: equal fingerprints, comparable rows.
+
+    Attributes:
+        encoder: fingerprint of the bi-encoder, hex.
+        encoder_parts: digest by part of the bi-encoder, to say which part changed.
+        encoder_name: the model as it was named; recorded only.
+        encoder_revision: commit of its repository, None for a folder; recorded only.
+        chunker: the chunker's settings and its tokeniser's digest.
+    """
+
+    encoder: str
+    encoder_parts: Mapping[str, str]
+    encoder_name: str
+    encoder_revision: str | None
+    chunker: Mapping[str, str]
+
+    def differences(self, other: Fingerprints) -> list[str]:
+        """Which parts differ from another's, as `encoder.pooling`, `chunker.max_tokens`."""
+        found = []
+        for kind, mine, theirs in (
+            ("encoder", self.encoder_parts, other.encoder_parts),
+            ("chunker", self.chunker, other.chunker),
+        ):
+            names = sorted({*mine, *theirs})
+            found += [f"{kind}.{name}" for name in names if mine.get(name) != theirs.get(name)]
+        return found
+
+
+def table_schema(
+    dimension: int, metadata: Mapping[str, pa.DataType], fingerprints: Fingerprints
+) -> pa.Schema:
+    """The schema of a table, fingerprints in its metadata.
+
+    Raises:
+        UsageError: a metadata column has a name that the table itself uses.
+    """
+    for name in metadata:
+        if name in RESERVED:
+            raise UsageError(
+                f"corpus.metadata names {name!r}, a column that the table itself uses; "
+                "rename it in the corpus."
+            )
+    vector = pa.field("vector", pa.list_(pa.float32(), dimension))
+    extra = [pa.field(name, kind) for name, kind in metadata.items()]
+    marks = {_FINGERPRINTS: json.dumps(vars(fingerprints), sort_keys=True)}
+    return pa.schema([*PLAIN_FIELDS, vector, *extra], metadata=marks)
+
+
+def fingerprints_of(schema: pa.Schema) -> Fingerprints | None:
+    """The fingerprints that stand in a table's schema, None if it has none."""
+    raw = (schema.metadata or {}).get(_FINGERPRINTS)
+    return Fingerprints(**json.loads(raw)) if raw else None
+
+
+def metadata_types(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """The metadata columns of a table and their types."""
+    return {field.name: field.type for field in schema if field.name not in RESERVED}
