@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
 import ray
+import ray.data
 from ray.data import DataContext
 
 from pipelines.progress import Tally, Tell
@@ -29,6 +31,8 @@ def connected() -> Iterator[None]:
     started: dict[str, Any] = {}
     if not os.environ.get("RAY_ADDRESS"):
         started = {"address": "local", "include_dashboard": False}
+    # It is on, as it should be; a line at every start says no more.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     ray.init(logging_level=logging.WARNING, log_to_driver=False, **started)
     try:
         yield
@@ -50,6 +54,22 @@ def quiet_ray_data() -> None:
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+
+
+class Shared:
+    """A value in the object store, held by the driver: workers call this to have it.
+
+    As an argument of an actor's constructor it would be lost to an actor that starts again.
+    """
+
+    def __init__(self, value: object) -> None:
+        # In a list, Ray hands the reference on as it is.
+        self._held = [ray.put(value)]
+
+    def __call__(self) -> Any:  # noqa: ANN401 - whatever was put
+        """The value."""
+        return ray.get(self._held[0])
 
 
 class TallyActor:
@@ -63,3 +83,10 @@ class TallyActor:
         """The sums so far."""
         sums: dict[str, float] = ray.get(self._handle.read.remote())
         return sums
+
+
+def collected(dataset: ray.data.Dataset) -> pa.Table:
+    """All rows of a dataset, brought to the driver."""
+    blocks: list[pa.Table] = ray.get(dataset.to_arrow_refs())
+    filled = [block for block in blocks if block.num_rows]
+    return pa.concat_tables(filled or blocks[:1])

@@ -10,9 +10,9 @@ import difflib
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -22,13 +22,14 @@ from pipelines.errors import InputMissing, UsageError
 Auto = Literal["auto"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
-Paths = Annotated[tuple[str, ...], Field(min_length=1)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+Paths = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Corpus(_Section):
@@ -39,7 +40,7 @@ class Corpus(_Section):
     id: str | None = None
     text: str = "text"
     title: str = "title"
-    metadata: tuple[str, ...] = ()
+    metadata: Names = ()
 
     @property
     def id_column(self) -> str:
@@ -127,8 +128,8 @@ class Pool(_Section):
     """How many actors a model gets, and what each of them owns."""
 
     actors: Auto | Positive = "auto"
-    gpus: Auto | Annotated[float, Field(ge=0)] = "auto"
-    cpus: Auto | Annotated[float, Field(gt=0)] = "auto"
+    gpus: Auto | Annotated[float, Field(ge=0, allow_inf_nan=False)] = "auto"
+    cpus: Auto | Annotated[float, Field(gt=0, allow_inf_nan=False)] = "auto"
 
 
 class Resources(_Section):
@@ -149,7 +150,7 @@ class Limits(_Section):
 class Trust(_Section):
     """Models whose own code may run."""
 
-    remote_code: tuple[str, ...] = ()
+    remote_code: Names = ()
 
 
 class Config(_Section):
@@ -184,8 +185,22 @@ class Config(_Section):
 
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)b?\s*", re.IGNORECASE)
+# What pydantic's kinds of faults mean to a user.
+_ALLOWED = {
+    "literal_error": "{expected}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than_equal": "a number of at most {le}",
+    "greater_than": "a number above {gt}",
+    "too_short": "a list of at least one",
+    "tuple_type": "a list",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "model_type": "a section with keys of its own",
+    "string_pattern_mismatch": "a name of letters, digits, '.', '_' and '-'",
+    "string_too_long": "a name of at most {max_length} characters",
+}
 _PATHS = {("table", "uri"), ("output", "path"), ("queries", "qrels")}
-_MODELS = {("encoder", "model"), ("reranker", "model")}
+_MODELS = {("encoder", "model"), ("reranker", "model"), ("trust", "remote_code")}
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -204,17 +219,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UsageError(f"The configuration {path} cannot be read: {reason}") from None
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         raise UsageError(f"The configuration {path} must be a mapping of sections.")
-    corpus = raw.get("corpus")
-    modules = isinstance(corpus, dict) and corpus.get("format") == "pydocs"
+    layers = [_layer(override) for override in overrides]
+    formats = [found for layer in [raw, *layers] if (found := _format(layer)) is not None]
+    modules = formats[-1:] == ["pydocs"]
     _absolute(raw, path.resolve().parent, modules)
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        section, dot, name = key.strip().partition(".")
-        if not (equals and dot and section and name):
-            raise UsageError(f"--set takes section.key=value, not {override!r}.")
-        single = _nest(name.split("."), _yaml_value(key, value))
-        modules = single == {"format": "pydocs"} if key == "corpus.format" else modules
-        _absolute(layer := {section: single}, Path.cwd(), modules)
+    for layer in layers:
+        _absolute(layer, Path.cwd(), modules)
         _merge(raw, layer)
     return parse_config(raw)
 
@@ -227,21 +237,17 @@ def parse_config(raw: dict[str, Any]) -> Config:
     """
     limits = raw.get("limits")
     if isinstance(limits, dict) and isinstance(size := limits.get("max_document_bytes"), str):
-        if not (match := _SIZE.fullmatch(size)):
-            raise UsageError(
-                f"limits.max_document_bytes is {size!r}; a number of bytes is allowed, or "
-                "a size such as 20MB."
-            )
-        unit = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}[match[2].lower()]
-        limits["max_document_bytes"] = int(float(match[1]) * unit)
+        raw = raw | {"limits": limits | {"max_document_bytes": _bytes(size)}}
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise UsageError(_sentence(error)) from None
-    if "://" in config.table.uri:
-        raise UsageError(
-            f"table.uri is {config.table.uri!r}; a folder of the file system is allowed."
-        )
+    for key, value in (("table.uri", config.table.uri), ("output.path", config.output.path)):
+        if "://" in value:
+            raise UsageError(f"{key} is {value!r}; a folder of the file system is allowed.")
+    names = config.corpus.metadata if config.corpus else ()
+    if doubled := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise UsageError(f"corpus.metadata holds {doubled[0]!r} twice; each name once is allowed.")
     if config.chunking.overlap_tokens * 2 > config.chunking.max_tokens:
         raise UsageError(
             f"chunking.overlap_tokens is {config.chunking.overlap_tokens}; at most half of "
@@ -267,11 +273,35 @@ def expand(paths: Sequence[str], key: str, endings: Sequence[str]) -> list[tuple
                 raise InputMissing(f"{key}: the folder {entry} holds no {' or '.join(endings)}.")
             found |= {file: str(Path(file).relative_to(entry)) for file in matches}
             continue
-        matches = [entry] if Path(entry).is_file() else sorted(glob.glob(entry, recursive=True))  # noqa: PTH207
+        matches = [entry] if Path(entry).is_file() else glob.glob(entry, recursive=True)  # noqa: PTH207
+        matches = [file for file in matches if Path(file).is_file()]
         if not matches:
             raise InputMissing(f"{key}: there is no file or folder {entry}.")
-        found |= {file: Path(file).name for file in matches if Path(file).is_file()}
+        found |= {file: Path(file).name for file in matches}
     return sorted(found.items())
+
+
+def _format(raw: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever YAML holds
+    corpus = raw.get("corpus")
+    return corpus.get("format") if isinstance(corpus, dict) else None
+
+
+def _layer(override: str) -> dict[str, Any]:
+    """The nested mapping that `section.key=value` stands for."""
+    key, equals, value = override.partition("=")
+    keys = key.strip().split(".")
+    if not (equals and len(keys) > 1 and all(keys)):
+        raise UsageError(f"--set takes section.key=value, not {override!r}.")
+    return _nest(keys, _yaml_value(key.strip(), value))
+
+
+def _bytes(size: str) -> int:
+    if not (match := _SIZE.fullmatch(size)):
+        raise UsageError(
+            f"limits.max_document_bytes is {size!r}; a number of bytes is allowed, or "
+            "a size such as 20MB."
+        )
+    return int(float(match[1]) * {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}[match[2].lower()])
 
 
 def _absolute(raw: dict[str, Any], folder: Path, modules: bool) -> None:
@@ -284,19 +314,40 @@ def _absolute(raw: dict[str, Any], folder: Path, modules: bool) -> None:
             continue
         for key, value in values.items():
             if (section, key) in _PATHS and isinstance(value, str) and "://" not in value:
-                values[key] = str(folder / Path(value).expanduser())
-            elif (section, key) in _MODELS and isinstance(value, str):
-                local = folder / Path(value).expanduser()
-                values[key] = str(local) if local.is_dir() else value
-            elif key == "paths" and isinstance(value, str | list):
+                values[key] = _path(folder, value)
+            elif (section, key) in _MODELS:
+                values[key] = _each(value, lambda name: _model(folder, name))
+            elif key == "paths":
                 entries = [value] if isinstance(value, str) else value
                 local = not (section == "corpus" and modules)
-                values[key] = [
-                    str(folder / Path(entry).expanduser())
-                    if local and isinstance(entry, str)
-                    else entry
-                    for entry in entries
-                ]
+                values[key] = (
+                    _each(entries, lambda name: _entry(folder, name)) if local else entries
+                )
+
+
+def _each(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - whatever YAML holds
+    """The value with its string, or the strings of its list, changed."""
+    if isinstance(value, list):
+        return [_each(item, change) for item in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def _path(folder: Path, value: str) -> str:
+    return str(folder / os.path.expanduser(value))  # noqa: PTH111 - `~nobody` stays a name
+
+
+def _model(folder: Path, name: str) -> str:
+    """A model is a local folder if that folder exists."""
+    local = _path(folder, name)
+    return local if name and Path(local).is_dir() else name
+
+
+def _entry(folder: Path, name: str) -> str:
+    """A file, a folder or a glob; what the folder itself is called is no part of the glob."""
+    entry = _path(folder, name)
+    if glob.has_magic(name) and not Path(entry).exists():
+        return _path(Path(glob.escape(str(folder))), name)
+    return entry
 
 
 def _yaml_value(key: str, value: str) -> Any:  # noqa: ANN401 - whatever YAML holds
@@ -323,53 +374,38 @@ def _merge(into: dict[str, Any], layer: dict[str, Any]) -> None:
 def _sentence(error: ValidationError) -> str:
     """The first fault as one sentence: the key, the value and what is allowed."""
     faults = error.errors()
-    # A union gives a fault a member: tell them as one.
-    where = [str(part) for part in faults[0]["loc"]]
-    model: type[BaseModel] = Config
-    path: list[str] = []
-    for part in where:
-        if part.isdigit():
-            path[-1] += f"[{part}]"
-        elif part in model.model_fields or faults[0]["type"] == "extra_forbidden":
-            path.append(part)
-            inner = model.model_fields[part].annotation if part in model.model_fields else None
-            sections = [kind for kind in getattr(inner, "__args__", (inner,)) if kind is not None]
-            if isinstance(sections[0] if sections else None, type) and issubclass(
-                sections[0], BaseModel
-            ):
-                model = sections[0]
-    key, kind = ".".join(path), faults[0]["type"]
-    if kind == "extra_forbidden":
-        near = difflib.get_close_matches(where[-1], model.model_fields, n=1)
-        hint = f"did you mean {near[0]}" if near else "allowed: " + ", ".join(model.model_fields)
+    key, section = _key(faults[0]["loc"])
+    kind = faults[0]["type"]
+    if kind in ("extra_forbidden", "invalid_key"):
+        wrong = str(faults[0]["loc"][-1])
+        near = difflib.get_close_matches(wrong, section.model_fields, n=1)
+        hint = f"did you mean {near[0]}" if near else "allowed: " + ", ".join(section.model_fields)
         return f"{key} is not a key of the configuration; {hint}."
     if kind == "missing":
         return f"{key} is missing from the configuration."
-    allowed = " or ".join(dict.fromkeys(_allowed(fault) for fault in faults if _same(fault, where)))
+    # A union gives a fault a member: tell them as one.
+    same = [fault for fault in faults if _key(fault["loc"])[0] == key]
+    allowed = " or ".join(dict.fromkeys(_allowed(fault) for fault in same))
     return f"{key} is {faults[0]['input']!r}; {allowed} is allowed."
 
 
-def _same(fault: Any, where: list[str]) -> bool:  # noqa: ANN401 - pydantic's ErrorDetails
-    loc = [str(part) for part in fault["loc"]]
-    return loc == where or (len(where) > 1 and loc[:-1] == where[:-1])
+def _key(loc: tuple[int | str, ...]) -> tuple[str, type[_Section]]:
+    """The dotted key of a fault, without the member of a union, and the section it stands in."""
+    section: type[_Section] = Config
+    key = ""
+    for place, part in enumerate(loc):
+        key += f".{part}" if key else str(part)
+        field = section.model_fields.get(str(part))
+        inner = field and next(iter(get_args(field.annotation)), field.annotation)
+        if not (isinstance(inner, type) and issubclass(inner, _Section)):
+            return key + "".join(f"[{n}]" for n in loc[place + 1 :] if isinstance(n, int)), section
+        if place + 1 < len(loc):
+            section = inner
+    return key, section
 
 
 def _allowed(fault: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    context = fault.get("ctx", {})
-    match fault["type"]:
-        case "literal_error":
-            return str(context["expected"])
-        case "greater_than_equal":
-            return f"a number of at least {context['ge']}"
-        case "less_than_equal":
-            return f"a number of at most {context['le']}"
-        case "greater_than":
-            return f"a number above {context['gt']}"
-        case "too_short":
-            return "a list of at least one"
-        case "model_type" | "model_attributes_type":
-            return "a section with keys of its own"
-        case "string_pattern_mismatch":
-            return "a name of letters, digits, '.', '_' and '-'"
-    message = str(fault["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    return message.split(",")[0]
+    if known := _ALLOWED.get(fault["type"]):
+        return known.format(**fault.get("ctx", {}))
+    message = str(fault["msg"]).removeprefix("Input should be a").removeprefix(" valid")
+    return f"a {message.strip()}"

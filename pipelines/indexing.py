@@ -16,7 +16,7 @@ import pyarrow as pa
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from pipelines import quarantine
-from pipelines.cluster import TallyActor, cluster_nodes, quiet_ray_data
+from pipelines.cluster import Shared, TallyActor, cluster_nodes, quiet_ray_data
 from pipelines.config import Config
 from pipelines.corpus.chunk import Chunk, ChunkerSettings, chunker_settings
 from pipelines.corpus.plan import Plan, make_plan, require_fields, signatures
@@ -175,7 +175,13 @@ def _encode_and_stage(
         chunks = chunks.map_batches(reuse, compute=tasks, **blocks, **stages.task)
     encoded = chunks.map_batches(
         EncodeChunks,
-        fn_constructor_args=(job.spec, encoder.dtype, encoder.batch_tokens, stages.threads, tell),
+        fn_constructor_args=(
+            Shared(job.spec),
+            encoder.dtype,
+            encoder.batch_tokens,
+            stages.threads,
+            tell,
+        ),
         batch_size=_fragment_rows(stages, wanted.num_rows),
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=stages.actors),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from pipelines.config import Pool
 from pipelines.errors import UsageError
@@ -65,9 +66,13 @@ def plan_stages(nodes: Sequence[Node], pool: Pool, key: str) -> Stages:
         UsageError: the nodes can never hold what `pool` asks for.
     """
     nodes = [node for node in nodes if node.cpus > 0]
+    if not nodes:
+        raise UsageError("No node of the cluster has a CPU.")
     with_gpu = [node for node in nodes if node.gpus > 0] if pool.gpus != 0 else []
     if pool.gpus != "auto" and pool.gpus > 0 and not with_gpu:
         raise UsageError(f"{key}.gpus is {pool.gpus}, and no node of the cluster has a GPU.")
+    if pool.gpus != "auto" and pool.gpus > 1 and pool.gpus % 1:
+        raise UsageError(f"{key}.gpus is {pool.gpus}; a part of one GPU or whole ones are allowed.")
     if with_gpu:
         gpus = 1.0 if pool.gpus == "auto" else float(pool.gpus)
         least = min(node.cpus for node in with_gpu)
@@ -80,24 +85,21 @@ def plan_stages(nodes: Sequence[Node], pool: Pool, key: str) -> Stages:
         cpus = max(least - _LEFT_FREE_CPUS, least / 2) if pool.cpus == "auto" else float(pool.cpus)
         fitting = sum(_fits(node, cpus, 0.0) for node in nodes)
     if not fitting:
-        raise UsageError(f"{key} asks for {cpus} CPUs and {gpus} GPUs an actor; no node has these.")
+        raise UsageError(
+            f"{key} asks for {cpus:g} CPUs and {gpus:g} GPUs an actor; no node has these and "
+            f"the {TASK_CPUS} CPUs that reading and writing take."
+        )
     actors = fitting if pool.actors == "auto" else pool.actors
     if actors > fitting:
         raise UsageError(f"{key}.actors is {actors}; the cluster holds {fitting} at a time.")
-    total = sum(node.cpus for node in nodes)
-    free = total - actors * cpus
-    if free < TASK_CPUS:
-        raise UsageError(
-            f"{key} leaves {max(free, 0):g} CPUs to read and write with; "
-            f"{TASK_CPUS} are needed, so give its actors fewer."
-        )
+    free = sum(node.cpus for node in nodes) - actors * cpus
     # Half a CPU is left free for small tasks, not taken from the threads.
-    threads = max(1, round(cpus + _LEFT_FREE_CPUS)) if not gpus else max(1, int(cpus))
+    threads = max(1, int(cpus)) if gpus else ceil(cpus)
     # Beside GPUs the CPUs have nothing else to do, and reading and cutting keep them busy.
     task_cpus = max(min(1.0, free / 2), TASK_CPUS) if gpus else TASK_CPUS
     return Stages(actors, cpus, gpus, threads, task_cpus, max(1, int(free / task_cpus)))
 
 
 def _fits(node: Node, cpus: float, gpus: float) -> int:
-    by_cpus = int((node.cpus - TASK_CPUS) / cpus + 1e-9)
+    by_cpus = max(int((node.cpus - TASK_CPUS) / cpus + 1e-9), 0)
     return min(by_cpus, int(node.gpus / gpus + 1e-9)) if gpus else by_cpus

@@ -55,7 +55,7 @@ def test_vectors_are_those_of_sentence_transformers(folder: str) -> None:
     tokenize = Tokenize(spec.tokenizer, spec.max_tokens)
     tokens, _ = tokenize([spec.prompt + text for text in TEXTS])
     heard: list[tuple[int, int]] = []
-    for batch_tokens in (1, 150, 4_096):
+    for batch_tokens in (40, 4_096):
         encoder = Encoder(spec, dtype="float32", device="cpu", batch_tokens=batch_tokens)
         vectors = encoder.encode(tokens, lambda rows, count: heard.append((rows, count)))
         assert vectors.dtype == np.float32
@@ -124,12 +124,20 @@ def test_half_precision_is_for_the_transformer_alone(tmp_path: Path) -> None:
 
 def test_no_texts_and_texts_without_tokens(tmp_path: Path) -> None:
     spec = described(tiny_models.encoder(tmp_path / "model"))
-    encoder = Encoder(spec, dtype="float32", device="cpu", threads=1)
-    assert torch.get_num_threads() == 1
+    encoder = Encoder(spec, dtype="float32", device="cpu")
     assert spec.tokenizer is not None
     tokens, _ = Tokenize(spec.tokenizer, 64, special=False)(["", "short"])
     assert encoder.encode(tokens.take(np.zeros(0, np.int64))).shape == (0, spec.dimension)
     assert np.isnan(encoder.encode(tokens)).all(axis=1).tolist() == [True, False]
+
+
+def test_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        Encoder(described(tiny_models.encoder(tmp_path / "model")), device="cpu", threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_defaults() -> None:

@@ -195,31 +195,31 @@ def test_number_formats(monkeypatch: pytest.MonkeyPatch) -> None:
         assert resolve_dtype("auto", "cuda:0") == expected
 
 
-def run_offline(code: str, home: Path) -> str:
-    """What a process prints that sees no network and keeps the hub's files in `home`."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        env=environment,
-    )
-    return done.stdout.strip()
+LOCATE_OFFLINE = """
+from pipelines.models.load import locate
+for name in ("cross-encoder/tiny", "tiny", "some/other"):
+    try:
+        found = locate(name, None, "scorer")
+        print(found.revision, found.folder.endswith(found.revision))
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
 
 
 def test_models_of_the_hub_without_a_network(model: Path, tmp_path: Path) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
-    cached = tmp_path / "home" / "hub" / "models--cross-encoder--tiny"
+    cached = tmp_path / "hub" / "models--cross-encoder--tiny"
     shutil.copytree(model, cached / "snapshots" / commit)
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(commit)
-    code = "from pipelines.models.load import locate; found = locate({}, None, 'scorer'); "
-    shown = "print(found.revision, found.folder.endswith(found.revision))"
-    home = tmp_path / "home"
-    assert run_offline(code.format("'cross-encoder/tiny'") + shown, home) == f"{commit} True"
-    assert run_offline(code.format("'tiny'") + shown, home) == f"{commit} True"
-    caught = "import sys\ntry: {}\nexcept Exception as error: print(type(error).__name__, error)"
-    answer = run_offline(caught.format(code.format("'some/other'")), home)
-    assert answer.startswith("ModelError Model some/other is not here and the hub cannot be")
+    done = subprocess.run(
+        [sys.executable, "-c", LOCATE_OFFLINE],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+    )
+    full, bare, other = done.stdout.splitlines()
+    assert full == bare == f"{commit} True"
+    assert other.startswith("ModelError Model some/other is not here and the hub cannot be reached")

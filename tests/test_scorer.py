@@ -15,7 +15,7 @@ from pipelines.models.scorer import Scorer
 from pipelines.models.tokens import Tokenize, Tokens
 
 TEXTS = [text for text in tiny_models.TEXTS if text]  # longer than the queries, or not cut
-BOTH = np.array([(q, p) for q in range(len(QUERIES)) for p in range(len(TEXTS))], np.int32)
+BOTH = np.array([(q, p) for q in (0, 3) for p in range(len(TEXTS))], np.int32)
 TEXT_PAIRS = [(QUERIES[q], TEXTS[p]) for q, p in BOTH]
 
 
@@ -58,7 +58,7 @@ def test_logits_are_those_of_cross_encoder(folder: str, max_length: int | None) 
     longer = passages.lengths[BOTH[:, 1]] + queries.lengths[BOTH[:, 0]]
     longer += spec.template.special_tokens
     heard: list[tuple[int, int]] = []
-    for batch_tokens in (1, 150, 4_096):
+    for batch_tokens in (150, 4_096):
         scorer = Scorer(spec, dtype="float32", device="cpu", batch_tokens=batch_tokens)
         logits, cut = scorer.score(
             queries, passages, BOTH, lambda rows, count: heard.append((rows, count))
@@ -111,6 +111,8 @@ def test_lengths(tmp_path: Path) -> None:
         assert described(model).fingerprint != described(model, 50).fingerprint
         with pytest.raises(ModelError, match=r"at most 64 tokens; reranker\.max_length is 65"):
             described(model, 65)
+        with pytest.raises(ModelError, match="no room"):
+            described(model, 4)
 
 
 def test_a_model_without_a_head_is_no_scorer(tmp_path: Path) -> None:
@@ -119,10 +121,10 @@ def test_a_model_without_a_head_is_no_scorer(tmp_path: Path) -> None:
         described(model)
 
 
-def test_half_precision_is_near(folder: str) -> None:
-    spec = described(folder)
+def test_half_precision_is_near(tmp_path: Path) -> None:
+    spec = described(tiny_models.scorer(tmp_path / "model"))
     queries, passages = tokenised(spec)
     scorer = Scorer(spec, dtype="bfloat16", device="cpu")
     assert scorer.dtype == "bfloat16"
     logits, _ = scorer.score(queries, passages, BOTH)
-    np.testing.assert_allclose(logits, own_logits(spec), atol=0.2)
+    np.testing.assert_allclose(logits, own_logits(spec), atol=0.05)

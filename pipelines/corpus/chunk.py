@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from pipelines.config import Chunking
-from pipelines.corpus.cut import Cutting, Span, cut
+from pipelines.corpus.cut import Cutting, Span, cut, stripped
 from pipelines.corpus.identity import chunk_ids, digest, passage
+from pipelines.errors import UsageError
 from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.table.schema import PLAIN_FIELDS
 
@@ -54,11 +57,22 @@ def chunker_settings(
     """The settings for an encoder that reads at most `model_tokens` of a text.
 
     A model without a tokeniser of its own in Rust is cut by an estimate of its tokens.
+
+    Raises:
+        UsageError: the prompt takes more than half of a passage.
     """
+    tokenizer = tokenizer or _estimating_tokenizer()
+    max_tokens = min(chunking.max_tokens, model_tokens)
+    taken = len(Tokenizer.from_str(tokenizer).encode(prompt).ids) if prompt else 0
+    if taken * 2 > max_tokens:
+        raise UsageError(
+            f"encoder.prompt takes {taken} of the {max_tokens} tokens of a passage; at most half "
+            "is allowed."
+        )
     return ChunkerSettings(
-        tokenizer or _estimating_tokenizer(),
+        tokenizer,
         prompt,
-        min(chunking.max_tokens, model_tokens),
+        max_tokens,
         chunking.overlap_tokens,
         chunking.boundaries,
         chunking.whole_document,
@@ -66,8 +80,10 @@ def chunker_settings(
 
 
 def chunks_schema(metadata: Mapping[str, pa.DataType]) -> pa.Schema:
-    """The record between chunking and encoding: the table's columns but the vector, then
-    `chunks_of_document` (int32, how many chunks the whole document has) and `token_ids`."""
+    """The record between chunking and encoding: the table's columns but the vector, then two.
+
+    These are `chunks_of_document` (int32, how many the whole document has) and `token_ids`.
+    """
     fields = [*PLAIN_FIELDS, *(pa.field(name, kind) for name, kind in metadata.items())]
     fields.append(pa.field("chunks_of_document", pa.int32()))
     fields.append(pa.field("token_ids", pa.list_(pa.int32())))
@@ -90,11 +106,46 @@ def _tokenizers(tokenizer: str, max_tokens: int) -> tuple[Tokenize, Tokenizer]:
     return Tokenize(tokenizer, max_tokens), bare
 
 
+class _Part(NamedTuple):
+    """A chunk to be: characters [start, end) of the document in a row of the block."""
+
+    row: int
+    title: str | None
+    document: str
+    span: Span
+
+    @property
+    def text(self) -> str:
+        return self.document[slice(*self.span)]
+
+    @property
+    def passage(self) -> str:
+        return passage(self.title, self.text)
+
+    def halves(self) -> list[_Part]:
+        """Two parts, cut behind the last space of the first half if there is one."""
+        start, end = stripped(self.document, self.span)
+        if end - start < 2:
+            return [self]
+        middle = (start + end) // 2
+        space = self.document.rfind(" ", start, middle)
+        middle = middle if space < 0 else space
+        spans = (stripped(self.document, span) for span in ((start, middle), (middle, end)))
+        return [self._replace(span=span) for span in spans]
+
+
+def _finer(parts: Sequence[_Part], cut_tokens: np.ndarray) -> list[_Part]:
+    """The parts, those of which tokens were cut as two."""
+    pairs = zip(parts, cut_tokens.tolist(), strict=True)
+    return [finer for part, over in pairs for finer in (part.halves() if over else [part])]
+
+
 class Chunk:
     """A stage: tables of documents become tables of chunks.
 
     Each block is tokenised in one call; only documents that do not fit into one chunk are
-    tokenised again, once for the places of their tokens and once as passages.
+    tokenised again, once for the places of their tokens and once as passages. Where a title takes
+    more than three quarters of a passage, the chunks of a cut document bear the head of it only.
     """
 
     def __init__(
@@ -117,91 +168,87 @@ class Chunk:
 
     def __call__(self, documents: pa.Table) -> Iterator[pa.Table]:
         """The chunks of a block of documents, documents in order, as tables of bounded length."""
-        titles = documents["title"].to_pylist()
-        texts = documents["text"].to_pylist()
-        doc_ids = documents["doc_id"].to_pylist()
-        passages = [passage(title, text) for title, text in zip(titles, texts, strict=True)]
-        tokens, cut_tokens = self._tokens(passages)
-        spans: list[list[Span]] = [[(0, len(text))] for text in texts]
-        if not self._settings.whole_document:
-            for place in np.flatnonzero(cut_tokens):
-                spans[place] = self._cut(titles[place], texts[place])
-        rows = np.repeat(np.arange(len(texts)), [len(found) for found in spans])
-        flat = [span for found in spans for span in found]
-        # Those that are passages already keep their tokens; the parts of cut ones are new.
-        again = [i for i, row in enumerate(rows) if flat[i] != (0, len(texts[row]))]
-        parts = [passage(titles[rows[i]], texts[rows[i]][slice(*flat[i])]) for i in again]
-        every, every_cut = self._joined(tokens, cut_tokens, rows, again, parts)
-        passages_flat = [passages[row] for row in rows]
-        for i, part in zip(again, parts, strict=True):
-            passages_flat[i] = part
+        if not documents.num_rows:
+            yield self._schema.empty_table()
+            return
+        parts, tokens, cut_tokens = self._parts(documents)
+        passages = [part.passage for part in parts]
+        sizes = list(Counter(part.row for part in parts).values())
         ids: list[str] = []
-        ends = np.cumsum([len(found) for found in spans])
-        for doc_id, begin, end in zip(doc_ids, [0, *ends[:-1]], ends, strict=True):
-            ids += chunk_ids(doc_id, passages_flat[begin:end])
+        for doc_id, size in zip(documents["doc_id"].to_pylist(), sizes, strict=True):
+            ids += chunk_ids(doc_id, passages[len(ids) : len(ids) + size])
         columns = {
             "chunk_id": ids,
-            "ordinal": [n for found in spans for n in range(len(found))],
-            "text": [texts[row][slice(*span)] for row, span in zip(rows, flat, strict=True)],
-            "start": [start for start, _ in flat],
-            "end": [end for _, end in flat],
-            "text_hash": [digest(text) for text in passages_flat],
-            "tokens": every.lengths,
-            "cut_tokens": every_cut,
-            "chunks_of_document": np.repeat([len(found) for found in spans], [len(f) for f in spans]),
+            "ordinal": [n for size in sizes for n in range(size)],
+            "text": [part.text for part in parts],
+            "title": [part.title for part in parts],
+            "start": [part.span[0] for part in parts],
+            "end": [part.span[1] for part in parts],
+            "text_hash": [digest(text) for text in passages],
+            "tokens": tokens.lengths,
+            "cut_tokens": cut_tokens,
+            "chunks_of_document": np.repeat(sizes, sizes),
         }
         kept = [name for name in documents.column_names if name in self._schema.names]
         kept = [name for name in kept if name not in columns]
-        repeated = documents.select(kept).take(pa.array(rows))
+        repeated = documents.select(kept).take(pa.array([part.row for part in parts]))
         arrays = []
         for field in self._schema:
             if field.name == "token_ids":
-                arrays.append(every.to_arrow())
+                arrays.append(tokens.to_arrow())
             elif field.name in columns:
                 arrays.append(pa.array(columns[field.name], field.type))
             else:
                 arrays.append(repeated[field.name].combine_chunks().cast(field.type))
         table = pa.table(arrays, schema=self._schema)
-        self._tell(documents=len(texts), chunks=len(flat), tokens=int(every.lengths.sum()))
-        for offset in range(0, max(len(flat), 1), _CHUNKS_A_BLOCK):
+        self._tell(documents=len(sizes), chunks=len(parts), tokens=int(tokens.lengths.sum()))
+        for offset in range(0, len(parts), _CHUNKS_A_BLOCK):
             yield table.slice(offset, _CHUNKS_A_BLOCK)
 
-    def _tokens(self, passages: Sequence[str]) -> tuple[Tokens, np.ndarray]:
-        prompt = self._settings.prompt
-        return self._tokenize([prompt + text for text in passages] if prompt else passages)
+    def _parts(self, documents: pa.Table) -> tuple[list[_Part], Tokens, np.ndarray]:
+        """The chunks of the documents, in order, with their tokens and how many were cut."""
+        titles, texts = documents["title"].to_pylist(), documents["text"].to_pylist()
+        rows = zip(titles, texts, strict=True)
+        whole = [_Part(row, *both, (0, len(both[1]))) for row, both in enumerate(rows)]
+        tokens, cut_tokens = self._tokens(whole)
+        too_long = np.flatnonzero(cut_tokens).tolist()
+        if self._settings.whole_document or not too_long:
+            return whole, tokens, cut_tokens
+        new = [part for row in too_long for part in self._cut(whole[row])]
+        new_tokens, new_cut = self._tokens(new)
+        # A part can have more tokens alone than it had as a part, where a word was cut.
+        while len(finer := _finer(new, new_cut)) > len(new):
+            new, (new_tokens, new_cut) = finer, self._tokens(finer)
+        every = [*whole, *new]
+        places = [*np.flatnonzero(cut_tokens == 0).tolist(), *range(len(whole), len(every))]
+        source = np.array(sorted(places, key=lambda place: every[place].row))
+        both = Tokens(
+            np.concatenate([tokens.ids, new_tokens.ids]),
+            np.concatenate([tokens.offsets, tokens.offsets[-1] + new_tokens.offsets[1:]]),
+        )
+        parts = [every[place] for place in source]
+        return parts, both.take(source), np.concatenate([cut_tokens, new_cut])[source]
 
-    def _cut(self, title: str | None, text: str) -> list[Span]:
-        """The spans of a document that does not fit into one chunk."""
-        before = f"{self._settings.prompt}{title or ''}"
-        heading, body = self._bare.encode_batch([before, text], add_special_tokens=False)
-        limit = self._settings.max_tokens
-        room = limit - self._tokenize.special_tokens - len(heading.ids)
+    def _tokens(self, parts: Sequence[_Part]) -> tuple[Tokens, np.ndarray]:
+        prompt = self._settings.prompt
+        return self._tokenize([prompt + part.passage for part in parts])
+
+    def _cut(self, whole: _Part) -> list[_Part]:
+        """The parts of a document that does not fit into one chunk."""
+        room = self._settings.max_tokens - self._tokenize.special_tokens
+        texts = [self._settings.prompt, whole.title or "", whole.document]
+        prompt, heading, body = self._bare.encode_batch(texts, add_special_tokens=False)
+        room -= len(prompt.ids)
+        title, least = whole.title, max(room // _LEAST_TEXT_SHARE, 1)
+        if title and len(heading.ids) > room - least:
+            title = title[: heading.offsets[max(room - least, 0)][0]].strip()
         starts = np.maximum.accumulate(
             np.fromiter((start for start, _ in body.offsets), np.int64, len(body.ids))
         )
         cutting = Cutting(
-            budget_tokens=max(room, limit // _LEAST_TEXT_SHARE),
+            budget_tokens=max(room - len(heading.ids), least),
             overlap_tokens=self._settings.overlap_tokens,
             sentences=self._settings.boundaries == "sentence",
         )
-        return cut(text, starts, cutting) or [(0, len(text))]
-
-    def _joined(
-        self,
-        tokens: Tokens,
-        cut_tokens: np.ndarray,
-        rows: np.ndarray,
-        again: Sequence[int],
-        parts: Sequence[str],
-    ) -> tuple[Tokens, np.ndarray]:
-        """The tokens of every chunk, from those of whole documents and those of parts."""
-        if not parts:
-            return tokens.take(rows), cut_tokens[rows]
-        new, new_cut = self._tokens(parts)
-        both = Tokens(
-            np.concatenate([tokens.ids, new.ids]),
-            np.concatenate([tokens.offsets, tokens.offsets[-1] + new.offsets[1:]]),
-        )
-        source = rows.copy()
-        source[list(again)] = len(tokens) + np.arange(len(parts))
-        return both.take(source), np.concatenate([cut_tokens, new_cut])[source]
+        spans = cut(whole.document, starts, cutting) or [whole.span]
+        return [_Part(whole.row, title, whole.document, span) for span in spans]

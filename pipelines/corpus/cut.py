@@ -1,29 +1,44 @@
 """Where a long text is cut: spans of characters, chosen by the places of its tokens.
 
-The text is tokenised once, by the caller; here are only the places where tokens start. Cuts fall
-on sentence ends, and in text that has none between words or tokens. Paragraph breaks that stand out
-among their neighbours (the largest checksum within half a chunk on either side) always cut, so an
-edit moves no boundary beyond the next such break: the others come back into step with the table.
+The text is tokenised once, by the caller; here are only the places where tokens start. Whole
+paragraphs fill a chunk; one that is longer than a chunk is cut alone, at sentence ends, and where a
+sentence is longer too, between words or tokens. Only chunks of such a paragraph overlap.
+
+An edit must not move every cut behind it. So paragraph breaks that stand out among their neighbours
+always cut: those with the largest checksum, of the paragraph behind them, of all breaks less than
+a third of a chunk away on either side. They bound sections, and each section is filled by itself.
+
+What is guaranteed: an edit of a paragraph changes no cut before the last section break that is at
+least a third of a chunk before it, and none behind the first one that is at least as far behind it.
+Between these usually stand the chunks that hold the paragraph and at most one neighbour on either
+side. That is no certainty, since nothing bounds the length of a section, 0.7 chunks on average: in
+random documents one edit in a hundred changed two neighbours on a side (tests/test_cut.py).
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 Span = tuple[int, int]
 Starts = npt.NDArray[np.int64]
+# Where a text can be cut: a character, and how many tokens start before it.
+Mark = tuple[int, int]
 
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
-# Latin marks need white space behind them, those of Chinese and Japanese need none.
-_SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？｡．؟।]+[」』”’）]*\s*|\n+")
-# A cut inside a word can cost its pieces a token or two when they are tokenised alone.
-_SLACK_TOKENS = 2
+# Latin marks need white space behind them, those of Chinese and Japanese need none. A run of marks
+# is tried once, from its first: a line of a million dots must not be tried from each of them.
+_SENTENCE = re.compile(
+    r"(?<![.!?…])[.!?…]+[\"'”’)\]]*\s+"  # noqa: RUF001
+    r"|[。！？｡．؟।]+[」』”’）]*\s*"  # noqa: RUF001
+    r"|\n+"
+)
 
 
 @dataclass(frozen=True)
@@ -39,74 +54,108 @@ def cut(text: str, token_starts: Starts, cutting: Cutting) -> list[Span]:
     """Cut a text into spans [start, end) of characters, stripped of white space, in order.
 
     `token_starts` are the characters at which the text's tokens start, ascending. Each span holds
-    at most `budget_tokens` of them; two neighbours of one section share `overlap_tokens` at most.
+    at most `budget_tokens` of them; two neighbours of one paragraph share `overlap_tokens` at most.
+    Without `sentences` the spans of a section are filled across sentences and paragraphs.
     """
-    spans = []
-    for section in _sections(text, token_starts, cutting.budget_tokens // 2):
-        units = _units(text, section, token_starts, cutting)
-        spans += _packed(units, token_starts, cutting)
-    stripped = (_stripped(text, span) for span in spans)
-    return [span for span in stripped if span[0] < span[1]]
+    spans: list[Span] = []
+    for section in _sections(text, token_starts, cutting.budget_tokens // 3):
+        if not cutting.sentences:
+            section = [section[0], section[-1]]
+        for first, last in _filled(section, cutting.budget_tokens):
+            if last[1] - first[1] <= cutting.budget_tokens:
+                spans.append((first[0], last[0]))
+            else:
+                units = _units(text, first, last, token_starts, cutting)
+                spans += _overlapping(units, cutting)
+    bare = (stripped(text, span) for span in spans)
+    return [span for span in bare if span[0] < span[1]]
 
 
-def _sections(text: str, starts: Starts, reach_tokens: int) -> list[Span]:
-    """Runs of paragraphs between the breaks whose following paragraph stands out."""
+def _marks(places: Sequence[int], starts: Starts) -> list[Mark]:
+    return list(zip(places, np.searchsorted(starts, places).tolist(), strict=True))
+
+
+def _sections(text: str, starts: Starts, reach_tokens: int) -> list[list[Mark]]:
+    """The bounds of each section's paragraphs."""
     breaks = [match.end() for match in _PARAGRAPH.finditer(text)]
-    if not breaks:
-        return [(0, len(text))]
-    ends = [*breaks[1:], len(text)]
+    marks = _marks([0, *breaks, len(text)], starts)
     ranks = [
         zlib.crc32(text[start:end].strip().encode())
-        for start, end in zip(breaks, ends, strict=True)
+        for start, end in zip(breaks, [*breaks[1:], len(text)], strict=True)
     ]
-    places = np.searchsorted(starts, breaks).tolist()
-    chosen = [0]
-    left = 0
-    for here, place in enumerate(places):
-        while place - places[left] >= reach_tokens:
-            left += 1
-        right = here + 1
-        while right < len(places) and places[right] - place < reach_tokens:
-            right += 1
-        before, after = ranks[left:here], ranks[here + 1 : right]
-        if all(rank < ranks[here] for rank in before) and all(rank <= ranks[here] for rank in after):
-            chosen.append(breaks[here])
-    return list(zip(chosen, [*chosen[1:], len(text)], strict=True))
+    chosen = _standing_out(ranks, [token for _, token in marks[1:-1]], reach_tokens)
+    bounds = [0, *(number + 1 for number in chosen), len(marks) - 1]
+    return [marks[a : b + 1] for a, b in pairwise(bounds)]
 
 
-def _units(text: str, section: Span, starts: Starts, cutting: Cutting) -> list[Span]:
+def _standing_out(ranks: Sequence[int], tokens: Sequence[int], reach_tokens: int) -> list[int]:
+    """The numbers of the breaks with no higher rank within reach; of equal ones the first."""
+    stands_out = [True] * len(ranks)
+    # Those behind which no higher one has come; each has the nearest one above it beneath.
+    waiting: list[int] = []
+    for here, rank in enumerate(ranks):
+        while waiting and ranks[waiting[-1]] < rank:
+            lower = waiting.pop()
+            stands_out[lower] &= tokens[here] - tokens[lower] >= reach_tokens
+        if waiting:
+            stands_out[here] = tokens[here] - tokens[waiting[-1]] >= reach_tokens
+        waiting.append(here)
+    return [number for number, chosen in enumerate(stands_out) if chosen]
+
+
+def _filled(marks: Sequence[Mark], budget_tokens: int) -> Iterator[tuple[Mark, Mark]]:
+    """Greedy: as many neighbours as fit together; one that does not fit anywhere stays alone."""
+    first = marks[0]
+    for here, following in zip(marks[1:], [*marks[2:], None], strict=True):
+        if following is None or following[1] - first[1] > budget_tokens:
+            yield first, here
+            first = here
+
+
+def _units(
+    text: str, first: Mark, last: Mark, starts: Starts, cutting: Cutting
+) -> list[tuple[Mark, Mark]]:
     """The pieces that are not cut any further: sentences, and parts of too long ones."""
-    first, last = section
-    ends = [last]
+    ends = []
     if cutting.sentences:
-        ends = [match.end() for match in _SENTENCE.finditer(text, first, last)]
-        if not ends or ends[-1] < last:
-            ends.append(last)
-    units: list[Span] = []
-    for end in ends:
-        while _count((first, end), starts) > cutting.budget_tokens:
-            place = _break_within(text, first, starts, cutting.budget_tokens)
-            units.append((first, place))
-            first = place
-        units.append((first, end))
-        first = end
+        ends = [match.end() for match in _SENTENCE.finditer(text, first[0], last[0])]
+    marks = [first, *_marks(ends, starts)]
+    if marks[-1][0] < last[0]:
+        marks.append(last)
+    # Parts small enough for some to be repeated by the next chunk.
+    share = min(cutting.overlap_tokens // 2 or cutting.budget_tokens, cutting.budget_tokens // 4)
+    units: list[tuple[Mark, Mark]] = []
+    for start, end in pairwise(marks):
+        if end[1] - start[1] > cutting.budget_tokens:
+            units += _parts(text, start, end, starts, max(share, 1))
+        else:
+            units.append((start, end))
     return units
 
 
-def _break_within(text: str, first: int, starts: Starts, budget_tokens: int) -> int:
-    """The last place to break behind `first` that leaves a span within the budget."""
-    token = int(np.searchsorted(starts, first))
-    limit = token + max(budget_tokens - _SLACK_TOKENS, 1)
-    for candidate in range(limit, token + budget_tokens // 2, -1):
-        place = int(starts[candidate])
-        if text[place - 1].isspace():
-            return place
-    return max(int(starts[limit]), first + 1)
+def _parts(
+    text: str, first: Mark, last: Mark, starts: Starts, most_tokens: int
+) -> Iterator[tuple[Mark, Mark]]:
+    """Parts of a sentence, of `most_tokens` at most, that end behind white space where they can."""
+    while last[1] - first[1] > most_tokens:
+        limit = first[1] + most_tokens
+        spaced = (
+            (int(starts[token]), token)
+            for token in range(limit, first[1] + most_tokens // 2, -1)
+            if text[int(starts[token]) - 1].isspace()
+        )
+        place, token = next(spaced, (max(int(starts[limit]), first[0] + 1), limit))
+        # Several tokens can start at one character, which belongs to one part with all of them.
+        while token < last[1] and starts[token] < place:
+            token += 1
+        yield first, (place, token)
+        first = (place, token)
+    yield first, last
 
 
-def _packed(units: Sequence[Span], starts: Starts, cutting: Cutting) -> list[Span]:
+def _overlapping(units: Sequence[tuple[Mark, Mark]], cutting: Cutting) -> list[Span]:
     """Greedy: as many units as fit, then on from the last ones that fit into the overlap."""
-    counts = [_count(unit, starts) for unit in units]
+    counts = [end[1] - start[1] for start, end in units]
     spans = []
     first = 0
     while first < len(units):
@@ -114,7 +163,7 @@ def _packed(units: Sequence[Span], starts: Starts, cutting: Cutting) -> list[Spa
         while last < len(units) and total + counts[last] <= cutting.budget_tokens:
             total += counts[last]
             last += 1
-        spans.append((units[first][0], units[last - 1][1]))
+        spans.append((units[first][0][0], units[last - 1][1][0]))
         if last == len(units):
             break
         shared, again = 0, last
@@ -128,12 +177,8 @@ def _packed(units: Sequence[Span], starts: Starts, cutting: Cutting) -> list[Spa
     return spans
 
 
-def _count(span: Span, starts: Starts) -> int:
-    before, behind = np.searchsorted(starts, span)
-    return int(behind - before)
-
-
-def _stripped(text: str, span: Span) -> Span:
+def stripped(text: str, span: Span) -> Span:
+    """The span without the white space at its ends."""
     start, end = span
     while start < end and text[start].isspace():
         start += 1

@@ -65,5 +65,9 @@ def _table(rows: list[Document], schema: pa.Schema) -> pa.Table:
     ]
     for name in schema.names[len(columns) :]:
         values = [row.metadata[name] for row in rows]
-        columns.append(pa.array(values, schema.field(name).type))
+        kind = schema.field(name).type
+        try:
+            columns.append(pa.array(values, kind))
+        except (pa.ArrowException, OverflowError) as error:
+            raise TandemError(f"corpus.metadata: {name!r} is a column of {kind}: {error}") from None
     return pa.table(columns, schema=schema)

@@ -50,7 +50,9 @@ def inspect(pieces: Sequence[tuple[int, Piece]], mapped: Mapped) -> Iterator[pa.
             if len(rows) >= _BLOCK_ROWS:
                 yield _table(rows)
                 rows = []
-        rows.append((number, -1, None, None, None, FIELDS_SEEN, "\t".join(sorted(seen))))
+        # A name with a lone surrogate, which is no Unicode, cannot be one that is mapped.
+        names = "\t".join(sorted(seen)).encode("utf-8", "replace").decode()
+        rows.append((number, -1, None, None, None, FIELDS_SEEN, names))
     yield _table(rows)
 
 

@@ -100,8 +100,7 @@ def make_plan(
     messages = pc.if_else(
         misfits, "A metadata value does not fit the type of its column.", rows["message"]
     )
-    rows = rows.set_column(rows.schema.get_field_index("reason"), "reason", reasons)
-    rows = rows.set_column(rows.schema.get_field_index("message"), "message", messages)
+    rows = _with(_with(rows, "reason", reasons), "message", messages)
     good = rows.filter(pc.is_null(rows["reason"]))
     kept, doubled, duplicates = _without_doubles(good)
     rejects = pa.concat_tables([rows.filter(pc.is_valid(rows["reason"])), doubled])
@@ -171,16 +170,17 @@ def _without_doubles(good: pa.Table) -> tuple[pa.Table, pa.Table, int]:
     kept = [place for doc_id, place in first.items() if doc_id not in conflicting]
     rejected = [place for place, doc_id in enumerate(ids) if doc_id in conflicting]
     bad = rows.take(pa.array(rejected, pa.int64()))
-    count = bad.num_rows
-    bad = bad.set_column(
-        bad.schema.get_field_index("reason"), "reason", pa.array(["doubled_id"] * count, pa.string())
-    )
-    message = "Another row has the same id and other content."
-    bad = bad.set_column(
-        bad.schema.get_field_index("message"), "message", pa.array([message] * count, pa.string())
-    )
+    for name, value in (
+        ("reason", "doubled_id"),
+        ("message", "Another row has the same id and other content."),
+    ):
+        bad = _with(bad, name, pa.array([value] * bad.num_rows, pa.string()))
     duplicates = rows.num_rows - len(kept) - len(rejected)
     return pa.concat_tables([single, rows.take(pa.array(kept, pa.int64()))]), bad, duplicates
+
+
+def _with(table: pa.Table, name: str, column: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, column)
 
 
 def _values_seen_twice(ids: pa.ChunkedArray) -> pa.Array:

@@ -178,6 +178,8 @@ def describe_scorer(
             "prompt": digest(prompt),
             "template": digest(None if template is None else vars(template)),
         }
+    if template is not None and max_length < template.special_tokens + 2:
+        raise ModelError(f"reranker.max_length {max_length} leaves no room for query and passage.")
     return ScorerSpec(
         name=name,
         revision=located.revision,

@@ -1,9 +1,10 @@
-"""The models as stages over Arrow tables: chunks get vectors."""
+"""The models as stages over Arrow tables: chunks and queries get vectors, pairs get logits."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,8 @@ from pipelines.config import Dtype
 from pipelines.corpus.identity import as_hashes, passage
 from pipelines.errors import TandemError
 from pipelines.models.encoder import Encoder
-from pipelines.models.load import EncoderSpec
+from pipelines.models.load import EncoderSpec, ScorerSpec
+from pipelines.models.scorer import Scorer
 from pipelines.models.tokens import Tokens
 
 _SECONDS_BETWEEN_REPORTS = 0.5
@@ -30,15 +32,15 @@ class EncodeChunks:
 
     def __init__(
         self,
-        spec: EncoderSpec,
+        spec: Callable[[], EncoderSpec],
         dtype: Dtype,
         batch_tokens: int | Literal["auto"],
         threads: int,
         tell: Callable[..., None],
     ) -> None:
-        """Load the model, once an actor."""
-        self._spec, self._tell = spec, tell
-        self._encoder = Encoder(spec, dtype=dtype, batch_tokens=batch_tokens, threads=threads)
+        """Load the model, once an actor; `spec` brings what it needs to know of it."""
+        self._spec, self._tell = spec(), tell
+        self._encoder = Encoder(self._spec, dtype=dtype, batch_tokens=batch_tokens, threads=threads)
 
     def __call__(self, chunks: pa.Table) -> pa.Table:
         """Encode the rows without a vector.
@@ -80,7 +82,7 @@ class EncodeChunks:
     def _encode(self, chunks: pa.Table) -> npt.NDArray[np.float32]:
         if not chunks.num_rows:
             return np.empty((0, self._spec.dimension), np.float32)
-        report = _Report(self._tell)
+        report = _Report(self._tell, "encoded")
         if self._spec.tokenizer is not None:
             vectors = self._encoder.encode(Tokens.from_arrow(chunks["token_ids"]), report.add)
         else:
@@ -95,8 +97,8 @@ class EncodeChunks:
 class _Report:
     """Gathers what micro-batches did, and tells it twice a second."""
 
-    def __init__(self, tell: Callable[..., None]) -> None:
-        self._tell = tell
+    def __init__(self, tell: Callable[..., None], name: str) -> None:
+        self._tell, self._name = tell, name
         self._rows = self._tokens = 0
         self._last = time.monotonic()
 
@@ -107,6 +109,66 @@ class _Report:
             self.send()
 
     def send(self) -> None:
-        self._tell(encoded=self._rows, encoded_tokens=self._tokens)
+        self._tell(**{self._name: self._rows, f"{self._name}_tokens": self._tokens})
         self._rows = self._tokens = 0
         self._last = time.monotonic()
+
+
+class EncodeQueries:
+    """A stage: tables of `query` (number) and `text` get the texts' vectors as `vector`."""
+
+    def __init__(
+        self,
+        spec: Callable[[], EncoderSpec],
+        dtype: Dtype,
+        batch_tokens: int | Literal["auto"],
+        threads: int,
+    ) -> None:
+        """Load the model, once an actor."""
+        self._encoder = Encoder(spec(), dtype=dtype, batch_tokens=batch_tokens, threads=threads)
+
+    def __call__(self, queries: pa.Table) -> pa.Table:
+        """Encode the texts as queries, with the prompt that the model declares for them."""
+        vectors = self._encoder.encode_texts(queries["text"].to_pylist(), "query")
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        return queries.append_column("vector", column)
+
+
+@dataclass(frozen=True)
+class ScoringInputs:
+    """Every text of a rerank run, once: bare token ids, or the texts of models that want these."""
+
+    spec: ScorerSpec
+    queries: Tokens | list[str]
+    passages: Tokens | list[str]
+
+
+class ScorePairs:
+    """A stage: tables of `query` and `passage` (numbers) get `logit` and `cut` (tokens cut)."""
+
+    def __init__(
+        self,
+        inputs: Callable[[], ScoringInputs],
+        dtype: Dtype,
+        threads: int,
+        tell: Callable[..., None],
+    ) -> None:
+        """Load the model, once an actor."""
+        self._inputs, self._tell = inputs(), tell
+        self._scorer = Scorer(self._inputs.spec, dtype=dtype, threads=threads)
+
+    def __call__(self, pairs: pa.Table) -> pa.Table:
+        """Score the pairs."""
+        report = _Report(self._tell, "scored")
+        queries, passages = self._inputs.queries, self._inputs.passages
+        columns = [pairs[name].to_numpy() for name in ("query", "passage")]
+        numbers = np.stack(columns, axis=1).astype(np.int32)
+        if isinstance(queries, Tokens) and isinstance(passages, Tokens):
+            logits, cut = self._scorer.score(queries, passages, numbers, report.add)
+        else:
+            texts = [(str(queries[query]), str(passages[text])) for query, text in numbers]
+            logits, cut = self._scorer.score_texts(texts), np.zeros(len(texts), np.int32)
+            report.add(len(texts), 0)
+        report.send()
+        scored = pairs.append_column("logit", pa.array(logits))
+        return scored.append_column("cut", pa.array(cut))

@@ -48,3 +48,16 @@ def similarity(distances: npt.NDArray[np.float32], metric: str) -> npt.NDArray[n
     """What Lance's distances mean as similarities: larger is nearer."""
     values = distances.astype(np.float64)
     return -values if metric == "l2" else 1.0 - values
+
+
+def nearness(
+    vectors: npt.NDArray[np.float32], query: Vector, metric: str
+) -> npt.NDArray[np.float64]:
+    """The similarity of vectors (rows, dimension) to a query, as `similarity` gives it."""
+    rows, one = vectors.astype(np.float64), query.astype(np.float64)
+    if metric == "l2":
+        return -((rows - one) ** 2).sum(axis=1)
+    products: npt.NDArray[np.float64] = rows @ one
+    if metric == "cosine":
+        products = products / (np.linalg.norm(rows, axis=1) * np.linalg.norm(one))
+    return products

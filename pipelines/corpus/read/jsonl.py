@@ -13,9 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
+import pyarrow as pa
+
 from pipelines.corpus.read.rows import Reject
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
+
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Line(NamedTuple):
@@ -27,14 +32,14 @@ class Line(NamedTuple):
 
 def splittable(file: str) -> bool:
     """Whether a part of the file can be read alone."""
-    return not file.endswith((".gz", ".zst"))
+    return not file.lower().endswith((".gz", ".zst"))
 
 
 def read_lines(file: str, start: int, end: int | None) -> Iterator[Line | Reject]:
     """The lines that start within the bytes [start, end) of a file.
 
     Raises:
-        OSError, EOFError: the file cannot be read, or its compression is broken.
+        OSError, EOFError, zlib.error: the file cannot be read, or its compression is broken.
     """
     with _opened(file) as stream:
         if start:
@@ -51,7 +56,7 @@ def read_lines(file: str, start: int, end: int | None) -> Iterator[Line | Reject
 
 def _parsed(position: int, raw: bytes) -> Line | Reject:
     try:
-        row = json.loads(raw.decode())
+        row = json.loads(raw.removeprefix(_BYTE_ORDER_MARK if position == 0 else b"").decode())
     except UnicodeDecodeError as error:
         return Reject(position, None, "invalid_utf8", f"Byte {position + error.start}: not UTF-8.")
     except (ValueError, RecursionError) as error:
@@ -62,13 +67,9 @@ def _parsed(position: int, raw: bytes) -> Line | Reject:
 
 
 def _opened(file: str) -> IO[bytes]:
-    if file.endswith(".gz"):
+    if file.lower().endswith(".gz"):
         return cast(IO[bytes], gzip.open(file, "rb"))
-    if file.endswith(".zst"):
-        import zstandard
-
-        reader = zstandard.ZstdDecompressor().stream_reader(
-            Path(file).open("rb"), read_across_frames=True, closefd=True
-        )
-        return io.BufferedReader(cast(io.RawIOBase, reader))
+    if file.lower().endswith(".zst"):
+        # Arrow's reader fails where a file was cut short; that of `zstandard` ends in silence.
+        return io.BufferedReader(cast(io.RawIOBase, pa.CompressedInputStream(file, "zstd")))
     return Path(file).open("rb")

@@ -38,24 +38,24 @@ def read_rows(
     Raises:
         pa.ArrowException, OSError: the file is no readable Parquet.
     """
-    opened = pq.ParquetFile(file)
+    opened = pq.ParquetFile(file, page_checksum_verification=True)
     present = [name for name in columns if name in opened.schema_arrow.names]
     position = first_row
     for batch in opened.iter_batches(_BATCH_ROWS, row_groups=list(groups), columns=present):
         try:
-            rows: list[dict[str, Any] | None] = batch.to_pylist()
-        except UnicodeDecodeError:
-            rows = [_row(batch.slice(offset, 1)) for offset in range(batch.num_rows)]
+            rows: list[dict[str, Any] | Reject] = batch.to_pylist()
+        except (ValueError, OverflowError):
+            rows = [_row(batch.slice(at, 1), position + at) for at in range(batch.num_rows)]
         for row in rows:
-            if row is None:
-                yield Reject(position, None, "invalid_utf8", "The row holds bytes that no UTF-8 is.")
-            else:
-                yield position, row
+            yield row if isinstance(row, Reject) else (position, row)
             position += 1
 
 
-def _row(batch: pa.RecordBatch) -> dict[str, Any] | None:
+def _row(batch: pa.RecordBatch, position: int) -> dict[str, Any] | Reject:
+    """One row, or why Python cannot hold it: no UTF-8, or a time beyond the year 9999."""
     try:
         return batch.to_pylist()[0]  # type: ignore[no-any-return]
     except UnicodeDecodeError:
-        return None
+        return Reject(position, None, "invalid_utf8", "The row holds bytes that no UTF-8 is.")
+    except (ValueError, OverflowError) as error:
+        return Reject(position, None, "unreadable_row", f"A value cannot be read: {error}"[:200])

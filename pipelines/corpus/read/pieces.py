@@ -18,8 +18,11 @@ import pyarrow as pa
 from pipelines.config import Corpus, expand
 from pipelines.corpus.read import jsonl, parquet, pydocs
 from pipelines.corpus.read.rows import Document, Mapped, Reject, checked, document_of
+from pipelines.corpus.types import column_type
 
 LARGEST_PIECE_BYTES = 64_000_000
+# Where every row has other fields, those beyond are not remembered.
+_MOST_FIELDS = 1000
 SMALLEST_PIECE_BYTES = 262_144
 
 
@@ -50,9 +53,8 @@ def corpus_pieces(corpus: Corpus, readers: int) -> list[Piece]:
     if corpus.format == "parquet":
         files = expand(corpus.paths, "corpus.paths", parquet.ENDINGS)
         return [piece for file, source in files for piece in _parquet_pieces(file, source)]
-    endings = jsonl.ENDINGS
-    if corpus.format == "beir":
-        endings = tuple(f"corpus{ending}" for ending in jsonl.ENDINGS)
+    prefix = "corpus" if corpus.format == "beir" else ""
+    endings = [f"{prefix}{ending}" for ending in jsonl.ENDINGS]
     return jsonl_pieces(expand(corpus.paths, "corpus.paths", endings), readers)
 
 
@@ -77,32 +79,29 @@ def rows_of(piece: Piece, mapped: Mapped, seen: set[str]) -> Iterator[Document |
     if piece.format == "pydocs":
         yield from _module_rows(piece, mapped, seen)
         return
-    names = (mapped.id, mapped.text, mapped.title, *mapped.metadata)
+    names = {mapped.id, mapped.text, mapped.title, *mapped.metadata}
     try:
-        if piece.format == "parquet":
-            groups = range(piece.start, piece.start if piece.end is None else piece.end)
-            if piece.end is None:
-                message = _unreadable(piece.file or "")
-                yield Reject(0, None, "unreadable_file", message)
-                return
-            rows: Iterator[Any] = parquet.read_rows(
-                str(piece.file), groups, piece.first_row, list(dict.fromkeys(names))
-            )
-        else:
-            rows = jsonl.read_lines(str(piece.file), piece.start, piece.end)
-        for item in rows:
+        for item in _raw_rows(piece, names, seen):
             if isinstance(item, Reject):
                 yield item
                 continue
             position, row = item
-            seen.update(row)
+            seen.update(row if len(seen) < _MOST_FIELDS else names & row.keys())
             yield document_of(position, row, mapped)
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        yield Reject(piece.start, None, "unreadable_file", f"{piece.file}: {error}"[:300])
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("zstandard", "zstd"):
-            raise
-        yield Reject(piece.start, None, "unreadable_file", f"{piece.file}: {error}"[:300])
+        start = piece.first_row if piece.format == "parquet" else piece.start
+        yield Reject(start, None, "unreadable_file", f"{piece.file}: {error}"[:300])
+
+
+def _raw_rows(piece: Piece, names: set[str], seen: set[str]) -> Iterator[Any]:
+    """The rows of a piece with their positions, and the rejects among them."""
+    file = str(piece.file)
+    if piece.format != "parquet":
+        yield from jsonl.read_lines(file, piece.start, piece.end)
+        return
+    groups = range(piece.start, len(parquet.row_groups(file)) if piece.end is None else piece.end)
+    seen.update(parquet.column_types(file))
+    yield from parquet.read_rows(file, groups, piece.first_row, sorted(names))
 
 
 def declared_types(corpus: Corpus) -> dict[str, pa.DataType]:
@@ -115,7 +114,8 @@ def declared_types(corpus: Corpus) -> dict[str, pa.DataType]:
             found = parquet.column_types(file)
         except (OSError, pa.ArrowException):
             continue  # Read as a piece it becomes a reject.
-        types = {name: found[name] for name in corpus.metadata if name in found} | types
+        wide = {name: column_type(found[name]) for name in corpus.metadata if name in found}
+        types = {name: kind for name, kind in wide.items() if kind is not None} | types
     return types
 
 
@@ -136,6 +136,8 @@ def _parquet_pieces(file: str, source: str) -> Iterator[Piece]:
     except (OSError, pa.ArrowException):
         yield Piece(source, "parquet", file, 0, None, 0, _size(file))
         return
+    if not groups:
+        yield Piece(source, "parquet", file, 0, 0, 0, _size(file))
     size = _size(file) // max(len(groups), 1)
     first = 0
     for number, rows in enumerate(groups):
@@ -143,15 +145,5 @@ def _parquet_pieces(file: str, source: str) -> Iterator[Piece]:
         first += rows
 
 
-def _unreadable(file: str) -> str:
-    try:
-        parquet.row_groups(file)
-    except (OSError, pa.ArrowException) as error:
-        return f"{file}: {error}"[:300]
-    return f"{file} could not be read a moment ago."
-
-
 def _size(file: str | None) -> int:
     return os.stat(file).st_size if file and Path(file).is_file() else 0  # noqa: PTH116
-
-

@@ -11,6 +11,7 @@ import ray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
+from pipelines.cluster import collected
 from pipelines.corpus.documents import documents_schema, read_documents
 from pipelines.corpus.inventory import KEYS, inspect
 from pipelines.corpus.plan import positions_by_piece
@@ -27,7 +28,7 @@ def read_keys(pieces: Sequence[Piece], mapped: Mapped, stages: Stages) -> pa.Tab
         partial(inspect, mapped=mapped),
         stages.readers,
     )
-    return _collected(ray.data.read_datasource(source, ray_remote_args=stages.task), KEYS)
+    return collected(ray.data.read_datasource(source, **stages.task)).cast(KEYS)
 
 
 def wanted_documents(
@@ -45,12 +46,7 @@ def wanted_documents(
         partial(read_documents, mapped=mapped, schema=documents_schema(metadata)),
         stages.readers,
     )
-    return ray.data.read_datasource(source, ray_remote_args=stages.task)
-
-
-def _collected(dataset: ray.data.Dataset, schema: pa.Schema) -> pa.Table:
-    blocks = [ray.get(block) for block in dataset.to_arrow_refs()]
-    return pa.concat_tables([block.cast(schema) for block in blocks if block.num_rows] or [schema.empty_table()])
+    return ray.data.read_datasource(source, **stages.task)
 
 
 class PieceSource(Datasource):

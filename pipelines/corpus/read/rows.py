@@ -47,16 +47,18 @@ def document_of(position: int, row: Mapping[str, Any], mapped: Mapped) -> Docume
         return Reject(position, None, "missing_id", f"The id ({mapped.id}) {what}.")
     if not isinstance(raw_id, str):
         kind = type(raw_id).__name__
-        return Reject(position, None, "missing_id", f"The id ({mapped.id}) is a {kind}.")
+        return Reject(position, None, "missing_id", f"The id ({mapped.id}) is of type {kind}.")
     if not _encodable(raw_id):
         return Reject(position, None, "invalid_utf8", "The id holds a lone surrogate.")
     text, title = row.get(mapped.text), row.get(mapped.title)
     if not isinstance(text, str):
-        kind = type(text).__name__ if mapped.text in row else "missing"
+        kind = "missing" if text is None else f"of type {type(text).__name__}"
         return Reject(position, raw_id, "text_not_string", f"The text ({mapped.text}) is {kind}.")
     if title is not None and not isinstance(title, str):
         kind = type(title).__name__
-        return Reject(position, raw_id, "title_not_string", f"The title is a {kind}.")
+        return Reject(
+            position, raw_id, "title_not_string", f"The title ({mapped.title}) is of type {kind}."
+        )
     metadata = {name: row.get(name) for name in mapped.metadata}
     return checked(Document(position, raw_id, title, text, metadata), mapped.max_document_bytes)
 
@@ -82,6 +84,8 @@ def _encodable(value: Any) -> bool:  # noqa: ANN401 - whatever a row holds
             value.encode()
         except UnicodeEncodeError:
             return False
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         return all(_encodable(item) for item in value)
+    elif isinstance(value, dict):
+        return all(_encodable(item) for item in value.items())
     return True

@@ -1,0 +1,1 @@
+"""Query logs in; candidates, scores and rankings out."""

@@ -1,0 +1,86 @@
+"""Orders: documents by their chunks' logits, and the fusion of both stages."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.queries.pairs import Aggregate, Ints, Selection
+
+Floats = npt.NDArray[np.float64]
+# Reciprocal rank fusion (Cormack, Clarke and Buettcher, 2009) uses 60.
+_RECIPROCAL_RANK = 60
+
+
+def document_logits(
+    selection: Selection, logits: Floats, candidates: int, aggregate: Aggregate
+) -> tuple[Floats, Ints]:
+    """The logit of each candidate and the chunk with its best one; NaN and -1 where none has any.
+
+    `logits` are those of the selection's entries. Of equal chunks the first one is taken.
+    """
+    scored = np.flatnonzero(~np.isnan(logits))
+    order = scored[np.lexsort((selection.chunk[scored], -logits[scored], selection.candidate[scored]))]
+    owners, first = np.unique(selection.candidate[order], return_index=True)
+    best = order[first]
+    chunk = np.full(candidates, -1, np.int64)
+    chunk[owners] = selection.chunk[best]
+    result = np.full(candidates, np.nan)
+    if aggregate == "mean":
+        sums = np.bincount(selection.candidate[scored], logits[scored], candidates)
+        counts = np.bincount(selection.candidate[scored], minlength=candidates)
+        result[owners] = sums[owners] / counts[owners]
+    else:
+        result[owners] = logits[best]
+    return result, chunk
+
+
+def order_by(queries: Ints, scores: Floats, doc_ids: list[str]) -> tuple[Ints, Ints]:
+    """Rows by query and falling score, ties by document id, and the rank of each from 1.
+
+    Rows without a score (NaN) are left out.
+    """
+    rows = np.flatnonzero(~np.isnan(scores))
+    names = np.unique(np.asarray(doc_ids, dtype=object), return_inverse=True)[1]
+    order = rows[np.lexsort((names[rows], -scores[rows], queries[rows]))]
+    _, first, counts = np.unique(queries[order], return_index=True, return_counts=True)
+    ranks = np.arange(len(order)) - np.repeat(first, counts) + 1
+    return order, ranks
+
+
+def fuse(queries: Ints, first_ranks: Ints, first_scores: Floats, logits: Floats) -> Floats:
+    """The sum of both stages' scores, each standardised within the query's list.
+
+    Where a candidate of a query came without a first-stage score, reciprocal ranks take their
+    place. Candidates without a logit keep the first stage's part alone.
+    """
+    reciprocal = 1.0 / (_RECIPROCAL_RANK + first_ranks)
+    unscored = np.isin(queries, np.unique(queries[np.isnan(first_scores)]))
+    first = np.where(unscored, reciprocal, first_scores)
+    second = _standardised(queries, logits)
+    return _standardised(queries, first) + np.where(np.isnan(second), 0.0, second)
+
+
+def strictly_falling(scores: Floats) -> npt.NDArray[np.float32]:
+    """Scores of one query's ranking, best first, such that each is below the one before.
+
+    In single precision, which is what the usual tools read: none of them sees a tie.
+    """
+    falling = scores.astype(np.float32)
+    for place in range(1, len(falling)):
+        limit = np.nextafter(falling[place - 1], np.float32(-np.inf))
+        falling[place] = min(falling[place], limit)
+    return falling
+
+
+def _standardised(queries: Ints, scores: Floats) -> Floats:
+    """Scores with mean 0 and deviation 1 within each query; 0 where all are equal."""
+    known = ~np.isnan(scores)
+    values = np.where(known, scores, 0.0)
+    size = int(queries.max(initial=-1)) + 1
+    counts = np.maximum(np.bincount(queries[known], minlength=size), 1)
+    mean = np.bincount(queries, values, size) / counts
+    centred = np.where(known, scores - mean[queries], np.nan)
+    spread = np.sqrt(np.bincount(queries, np.where(known, centred, 0.0) ** 2, size) / counts)
+    scale = np.where(spread > 1e-12, spread, np.inf)
+    return centred / scale[queries]
