@@ -90,3 +90,12 @@ def collected(dataset: ray.data.Dataset) -> pa.Table:
     blocks: list[pa.Table] = ray.get(dataset.to_arrow_refs())
     filled = [block for block in blocks if block.num_rows]
     return pa.concat_tables(filled or blocks[:1])
+
+
+def in_blocks(table: pa.Table, rows: int) -> ray.data.Dataset:
+    """A table as a dataset of blocks of so many rows.
+
+    Ray's own `repartition` asks for a whole CPU, which a pool of actors may never leave free.
+    """
+    blocks = [table.slice(start, rows) for start in range(0, max(table.num_rows, 1), rows)]
+    return ray.data.from_arrow(blocks)

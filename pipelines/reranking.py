@@ -16,11 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 from ray.data import ActorPoolStrategy
 
 from pipelines import quarantine
-from pipelines.cluster import Shared, TallyActor, cluster_nodes, collected, quiet_ray_data
+from pipelines.cluster import (
+    Shared,
+    TallyActor,
+    cluster_nodes,
+    collected,
+    in_blocks,
+    quiet_ray_data,
+)
 from pipelines.config import Config
 from pipelines.models.load import EncoderSpec, ScorerSpec, describe_encoder, describe_scorer, locate
 from pipelines.models.pairs import fits
@@ -94,7 +100,12 @@ def rerank(config: Config, summary: RerankSummary, progress: Progress) -> None:
     if job.scorer is not None:
         reranker = config.reranker
         selection = select_chunks(
-            first_stage, chunks, reranker.aggregate, reranker.max_chunks, vectors, config.index.metric
+            first_stage,
+            chunks,
+            reranker.aggregate,
+            reranker.max_chunks,
+            vectors,
+            config.index.metric,
         )
         texts, text_of_query = _distinct_texts(job.log)
         query_of_candidate = first_stage["query"].to_numpy().astype(np.int64)
@@ -143,7 +154,8 @@ def _encode_queries(job: _Job) -> npt.NDArray[np.float32]:
     texts = [query.text for query in job.log.queries]
     table = pa.table({"query": pa.array(range(len(texts)), pa.int32()), "text": texts})
     encoder = job.config.encoder
-    encoded = ray.data.from_arrow(table).map_batches(
+    batch = _PAIRS_A_BATCH["gpu" if job.encoding.actor_gpus else "cpu"]
+    encoded = in_blocks(table, batch).map_batches(
         EncodeQueries,
         fn_constructor_args=(
             Shared(job.encoder),
@@ -151,7 +163,7 @@ def _encode_queries(job: _Job) -> npt.NDArray[np.float32]:
             encoder.batch_tokens,
             job.encoding.threads,
         ),
-        batch_size=_PAIRS_A_BATCH["gpu" if job.encoding.actor_gpus else "cpu"],
+        batch_size=batch,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=job.encoding.actors),
         **job.encoding.actor,
@@ -168,9 +180,8 @@ def _retrieve(job: _Job, vectors: npt.NDArray[np.float32]) -> pa.Table | None:
     numbers = pa.array(range(len(vectors)), pa.int32())
     table = pa.table({"query": numbers, "vector": column})
     retrieve = Retrieve(job.dataset, queries.top_k, job.config.index.metric)
-    batches = ray.data.from_arrow(table).repartition(-(-len(vectors) // _QUERIES_A_TASK))
     return collected(
-        batches.map_batches(
+        in_blocks(table, _QUERIES_A_TASK).map_batches(
             retrieve, batch_size=None, batch_format="pyarrow", **job.encoding.task
         )
     )
@@ -182,9 +193,10 @@ def _fetch(job: _Job, found: pa.Table | None) -> pa.Table:
     names |= set() if found is None else set(found["doc_id"].to_pylist())
     documents = pa.table({"doc_id": pa.array(sorted(names), pa.string())})
     fetch = FetchPassages(job.dataset, job.scorer.tokenizer if job.scorer else None)
-    batches = ray.data.from_arrow(documents).repartition(-(-len(names) // _DOCUMENTS_A_TASK) or 1)
     chunks = collected(
-        batches.map_batches(fetch, batch_size=None, batch_format="pyarrow", **job.scoring.task)
+        in_blocks(documents, _DOCUMENTS_A_TASK).map_batches(
+            fetch, batch_size=None, batch_format="pyarrow", **job.scoring.task
+        )
     )
     return chunks.sort_by([("doc_id", "ascending"), ("ordinal", "ascending")]).combine_chunks()
 
@@ -243,11 +255,8 @@ def _score(
     if not len(possible):
         return logits
     batch = _PAIRS_A_BATCH["gpu" if stages.actor_gpus else "cpu"]
-    blocks = max(-(-len(possible) // batch), 1)
     scored = collected(
-        ray.data.from_arrow(table)
-        .repartition(blocks)
-        .map_batches(
+        in_blocks(table, batch).map_batches(
             ScorePairs,
             fn_constructor_args=(
                 Shared(inputs),

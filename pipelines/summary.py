@@ -97,8 +97,39 @@ class RerankSummary:
     error: str | None = None
 
 
-def write_json(path: Path, content: Mapping[str, Any] | IndexSummary | RerankSummary) -> None:
-    """Write a summary; the file is there whole or not at all."""
+# The rankings that a rerank run leaves and an evaluation judges.
+ARMS = ("retrieved", "reranked", "fused")
+
+
+@dataclass
+class EvaluateSummary:
+    """What the judgements say; keys of an arm that did not run are None.
+
+    `p_value`, `wins`, `ties` and `losses` compare reranked with retrieved on nDCG@10; `fused_` the
+    same of fused with retrieved. `cost` counts texts and pairs, with seconds at the rates of the
+    runs where these are known. `by_query` holds nDCG@10.
+    """
+
+    judged_queries: int = 0
+    judgements: int = 0
+    retrieved: dict[str, float] | None = None
+    reranked: dict[str, float] | None = None
+    fused: dict[str, float] | None = None
+    p_value: float | None = None
+    wins: int | None = None
+    ties: int | None = None
+    losses: int | None = None
+    fused_p_value: float | None = None
+    fused_wins: int | None = None
+    fused_ties: int | None = None
+    fused_losses: int | None = None
+    cost: dict[str, Any] = field(default_factory=dict)
+    by_query: dict[str, dict[str, float]] = field(default_factory=dict)
+    error: str | None = None
+
+
+def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
+    """Write a summary, a mapping or a dataclass; the file is there whole or not at all."""
     values = content if isinstance(content, Mapping) else asdict(content)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".partial")

@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.corpus.identity import as_hashes, chunk_ids, digest, document_hash, passage
@@ -74,6 +74,7 @@ def test_equal_chunks_of_a_document_differ_by_their_number() -> None:
     assert set(chunk_ids("other", ["one"])).isdisjoint(ids)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=16, max_size=16), max_size=9), st.data())
 def test_hashes_as_numpy_are_the_same_in_the_same_order(
     raw: list[bytes], data: st.DataObject

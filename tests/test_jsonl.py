@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.corpus.read.jsonl import Line, read_lines, splittable
@@ -42,6 +42,7 @@ def plain(rows: list[Line | Reject]) -> list[tuple[int, object]]:
     return [(row.position, row.row if isinstance(row, Line) else None) for row in rows]
 
 
+@settings(deadline=None)
 @given(st.lists(ROWS | BLANK | BROKEN, max_size=12), st.booleans(), st.integers(1, 60))
 def test_ranges_of_any_size_yield_every_row_once(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], ends: bool, step: int

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.corpus.read.parquet import column_types, read_rows, row_groups
@@ -23,6 +23,7 @@ def all_rows(file: str, columns: list[str]) -> list[Any]:
     return list(read_rows(file, range(len(row_groups(file))), 0, columns))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.none() | st.text(st.characters(exclude_categories=("Cs",)), max_size=4), max_size=9)
 )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.config import Corpus
@@ -144,6 +144,7 @@ def test_a_corpus_is_cut_so_that_all_readers_have_work(tmp_path: Path) -> None:
     assert len(corpus_pieces(corpus(tmp_path), 1)) < len(pieces)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 400_000), min_size=1, max_size=5), st.integers(1, 40))
 def test_byte_ranges_cover_each_file_once(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], readers: int

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.corpus.identity import digest
@@ -134,6 +134,7 @@ def corpora(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
+@settings(deadline=None)
 @given(corpora(), st.dictionaries(IDS, CONTENTS), st.booleans())
 def test_a_plan_is_what_the_rules_say(rows: list[Row], live: dict[str, str], hold: bool) -> None:
     plan = plan_of(rows, live, hold)

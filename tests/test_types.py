@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.corpus.types import (
@@ -171,6 +171,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, max_size=12))
 def test_whatever_fits_the_decided_type_can_be_written(values: list[Any]) -> None:
     kind = decide(Counter(kind_of(value) for value in values))

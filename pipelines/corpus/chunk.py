@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -63,7 +64,7 @@ def chunker_settings(
     """
     tokenizer = tokenizer or _estimating_tokenizer()
     max_tokens = min(chunking.max_tokens, model_tokens)
-    taken = len(Tokenizer.from_str(tokenizer).encode(prompt).ids) if prompt else 0
+    taken = int(Tokenize(tokenizer, sys.maxsize)([prompt])[0].lengths[0]) if prompt else 0
     if taken * 2 > max_tokens:
         raise UsageError(
             f"encoder.prompt takes {taken} of the {max_tokens} tokens of a passage; at most half "
@@ -135,9 +136,15 @@ class _Part(NamedTuple):
 
 
 def _finer(parts: Sequence[_Part], cut_tokens: np.ndarray) -> list[_Part]:
-    """The parts, those of which tokens were cut as two."""
+    """The parts, those of which tokens were cut as two; none that stands within the one before."""
     pairs = zip(parts, cut_tokens.tolist(), strict=True)
-    return [finer for part, over in pairs for finer in (part.halves() if over else [part])]
+    finer = [half for part, over in pairs for half in (part.halves() if over else [part])]
+    finer.sort(key=lambda part: (part.row, part.span[0], -part.span[1]))
+    kept = finer[:1]
+    for part in finer[1:]:
+        if part.row != kept[-1].row or part.span[1] > kept[-1].span[1]:
+            kept.append(part)
+    return kept
 
 
 class Chunk:
@@ -217,7 +224,7 @@ class Chunk:
         new = [part for row in too_long for part in self._cut(whole[row])]
         new_tokens, new_cut = self._tokens(new)
         # A part can have more tokens alone than it had as a part, where a word was cut.
-        while len(finer := _finer(new, new_cut)) > len(new):
+        while (finer := _finer(new, new_cut)) != new:
             new, (new_tokens, new_cut) = finer, self._tokens(finer)
         every = [*whole, *new]
         places = [*np.flatnonzero(cut_tokens == 0).tolist(), *range(len(whole), len(every))]

@@ -6,7 +6,8 @@ sentence is longer too, between words or tokens. Only chunks of such a paragraph
 
 An edit must not move every cut behind it. So paragraph breaks that stand out among their neighbours
 always cut: those with the largest checksum, of the paragraph behind them, of all breaks less than
-a third of a chunk away on either side. They bound sections, and each section is filled by itself.
+a third of a chunk away on either side, and no nearer than that to the start or the end of the text.
+They bound sections, and each section is filled by itself.
 
 What is guaranteed: an edit of a paragraph changes no cut before the last section break that is at
 least a third of a chunk before it, and none behind the first one that is at least as far behind it.
@@ -81,26 +82,31 @@ def _sections(text: str, starts: Starts, reach_tokens: int) -> list[list[Mark]]:
     marks = _marks([0, *breaks, len(text)], starts)
     ranks = [
         zlib.crc32(text[start:end].strip().encode())
-        for start, end in zip(breaks, [*breaks[1:], len(text)], strict=True)
+        for start, end in pairwise([*breaks, len(text)])
     ]
-    chosen = _standing_out(ranks, [token for _, token in marks[1:-1]], reach_tokens)
+    chosen = _standing_out(ranks, [token for _, token in marks], reach_tokens)
     bounds = [0, *(number + 1 for number in chosen), len(marks) - 1]
     return [marks[a : b + 1] for a, b in pairwise(bounds)]
 
 
 def _standing_out(ranks: Sequence[int], tokens: Sequence[int], reach_tokens: int) -> list[int]:
-    """The numbers of the breaks with no higher rank within reach; of equal ones the first."""
+    """The numbers of the breaks with no higher rank within reach; of equal ones the first.
+
+    `tokens` are those before the text, before each break, and in all; both ends rank highest.
+    """
+    best = max(ranks, default=0) + 1
+    ranks = [best, *ranks, best + 1]
     stands_out = [True] * len(ranks)
     # Those behind which no higher one has come; each has the nearest one above it beneath.
-    waiting: list[int] = []
-    for here, rank in enumerate(ranks):
-        while waiting and ranks[waiting[-1]] < rank:
+    waiting = [0]
+    for here in range(1, len(ranks)):
+        while waiting and ranks[waiting[-1]] < ranks[here]:
             lower = waiting.pop()
             stands_out[lower] &= tokens[here] - tokens[lower] >= reach_tokens
         if waiting:
             stands_out[here] = tokens[here] - tokens[waiting[-1]] >= reach_tokens
         waiting.append(here)
-    return [number for number, chosen in enumerate(stands_out) if chosen]
+    return [number - 1 for number in range(1, len(ranks) - 1) if stands_out[number]]
 
 
 def _filled(marks: Sequence[Mark], budget_tokens: int) -> Iterator[tuple[Mark, Mark]]:

@@ -1,0 +1,36 @@
+"""The command line: `tandem COMMAND` and `python -m jobs COMMAND`."""
+
+from __future__ import annotations
+
+import typer
+
+from jobs.bench import bench
+from jobs.demo import demo
+from jobs.evaluate import evaluate
+from jobs.index import index
+from jobs.init import init
+from jobs.quarantine import quarantine
+from jobs.rerank import rerank
+from jobs.search import search
+from jobs.versions import versions
+
+app = typer.Typer(
+    name="tandem",
+    help="Two-stage retrieval in batch: index a corpus with a bi-encoder, rerank query logs "
+    "with a cross-encoder, and judge both.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (init, index, search, rerank, evaluate, versions, quarantine, demo, bench):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run a command and end with its exit code."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

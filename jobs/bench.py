@@ -1,0 +1,7 @@
+"""`tandem bench`."""
+
+from jobs.options import JsonOption
+
+
+def bench(json: JsonOption = None, full: bool = False) -> None:
+    """Measure."""

@@ -1,0 +1,62 @@
+"""How a command ends: the summary is written, and an error is one sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from pipelines.errors import TandemError, UsageError
+from pipelines.summary import write_json
+
+
+@contextmanager
+def ending(summary: Any, json: Path | None) -> Iterator[None]:  # noqa: ANN401 - each flow has its own
+    """Write the summary at every exit code but 2, and turn an error into its exit code."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except UsageError as error:
+        raise told(error) from None
+    except Exception as error:  # noqa: BLE001 - the last place before the process ends
+        cause = _told_cause(error)
+        if isinstance(cause, UsageError):
+            raise told(cause) from None
+        if not isinstance(cause, TandemError):
+            traceback.print_exc()
+            first = str(error).strip().splitlines() or [""]
+            cause = TandemError(f"{type(error).__name__}: {first[0]}")
+        summary.error = str(cause)
+        _write(summary, json)
+        raise told(cause) from None
+    _write(summary, json)
+
+
+def told(error: TandemError) -> typer.Exit:
+    """Print the sentence; the exit to raise."""
+    print(f"tandem: {error}", file=sys.stderr)  # noqa: T201
+    return typer.Exit(error.exit_code)
+
+
+def _told_cause(error: BaseException) -> BaseException:
+    """The error of ours that a worker raised, inside what Ray wraps around it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        inner = getattr(seen, "cause", None)
+        if isinstance(inner, TandemError):
+            return inner
+        if isinstance(seen, TandemError) and "Traceback" not in str(seen):
+            return seen
+        seen = inner if isinstance(inner, BaseException) else seen.__cause__
+    return error
+
+
+def _write(summary: Any, json: Path | None) -> None:  # noqa: ANN401
+    if json is not None:
+        write_json(json, summary)

@@ -1,0 +1,67 @@
+"""`tandem evaluate`: judge the runs of `tandem rerank`."""
+
+from __future__ import annotations
+
+from jobs.display import duration, show_table, stdout
+from jobs.ending import ending
+from jobs.options import ConfigArgument, JsonOption, SetOption
+from pipelines.config import load_config
+from pipelines.summary import ARMS, EvaluateSummary
+
+_SIGNIFICANT = 0.05
+
+
+def evaluate(config: ConfigArgument, set: SetOption = None, json: JsonOption = None) -> None:  # noqa: A002
+    """Judge retrieved, reranked and fused runs against the judgements in queries.qrels."""
+    summary = EvaluateSummary()
+    with ending(summary, json):
+        loaded = load_config(config, set or ())
+        from pipelines.evaluation import evaluate as flow
+
+        flow(loaded, summary)
+        show_arms(summary)
+        show_cost(summary)
+
+
+def show_arms(summary: EvaluateSummary, title: str | None = None) -> None:
+    """The arms side by side, and what the comparison says in words."""
+    arms = {arm: getattr(summary, arm) for arm in ARMS if getattr(summary, arm)}
+    names = list(arms["retrieved"])
+    rows = [[arm, *(f"{values[name]:.4f}" for name in names)] for arm, values in arms.items()]
+    show_table(["", *names], rows, title)
+    for arm, prefix in (("reranked", ""), ("fused", "fused_")):
+        if arm in arms:
+            stdout().print(verdict(summary, arm, prefix))
+
+
+def verdict(summary: EvaluateSummary, arm: str, prefix: str) -> str:
+    """One sentence: did this arm help?"""
+    base, other = summary.retrieved, getattr(summary, arm)
+    p_value = getattr(summary, f"{prefix}p_value")
+    difference = other["nDCG@10"] - base["nDCG@10"]
+    counts = ", ".join(
+        f"{getattr(summary, prefix + kind)} {kind}" for kind in ("wins", "ties", "losses")
+    )
+    better = "raised" if difference > 0 else "lowered"
+    sure = "" if p_value < _SIGNIFICANT else ", which may be chance"
+    return (
+        f"{arm.capitalize()} {better} nDCG@10 by {abs(difference):.4f} over retrieved "
+        f"(p = {p_value:.4f}{sure}): {counts} of {summary.judged_queries} queries."
+    )
+
+
+def show_cost(summary: EvaluateSummary) -> None:
+    """What two stages cost, and what a cross-encoder alone would."""
+    cost = summary.cost
+    labels = {
+        "chunks": "texts encoded once by the bi-encoder",
+        "distinct_pairs": "pairs scored by the cross-encoder",
+        "query_chunk_pairs": "pairs without a first stage (queries x chunks)",
+        "all_pairs": "pairs to compare all chunks, n(n-1)/2",
+    }
+    rows = [
+        [label, f"{cost[name]:,}", duration(cost["seconds"][name]) if name in cost["seconds"] else "-"]
+        for name, label in labels.items()
+        if cost[name] is not None
+    ]
+    show_table(["cost", "count", "time at the rates of these runs"], rows)

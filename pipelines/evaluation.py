@@ -1,0 +1,102 @@
+"""The third flow: judge the run files of a rerank run, all arms against all judgements."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import Config
+from pipelines.errors import InputMissing, UsageError
+from pipelines.queries.outputs import (
+    FUSED,
+    RERANKED,
+    RETRIEVED,
+    SUMMARY,
+    judgements,
+    load_judgements,
+    output_folder,
+)
+from pipelines.queries.runs import read_run
+from pipelines.report.metrics import PRIMARY, compare, means, measure
+from pipelines.summary import EvaluateSummary
+from pipelines.table.place import Place
+from pipelines.table.publish import open_live
+from pipelines.table.records import last_rate
+
+_RUNS = {"retrieved": RETRIEVED, "reranked": RERANKED, "fused": FUSED}
+_NO_JUDGEMENTS = "queries.qrels is missing from the configuration; name a file of judgements."
+
+
+def evaluate(config: Config, summary: EvaluateSummary, only: set[str] | None = None) -> None:
+    """Judge the runs in the output folder, filling in the summary.
+
+    `only` restricts the judgements to some queries, a test split for example.
+
+    Raises:
+        InputMissing: there are no judgements or no run files.
+        UsageError: the judgements are no judgements, or of none of the run's queries.
+    """
+    path = judgements(config)
+    if path is None:
+        raise UsageError(_NO_JUDGEMENTS)
+    qrels = load_judgements(path)
+    folder = output_folder(config)
+    retrieved = folder / RETRIEVED
+    if not retrieved.is_file():
+        raise InputMissing(f"There is no run in {folder}; run `tandem rerank` first.")
+    if only is not None:
+        qrels = {query: grades for query, grades in qrels.items() if query in only}
+    runs = {
+        arm: read_run(folder / name) for arm, name in _RUNS.items() if (folder / name).is_file()
+    }
+    if not qrels.keys() & runs["retrieved"].keys():
+        raise UsageError(
+            f"queries.qrels: {path} judges none of the queries in {retrieved}; "
+            f"it judges {_examples(qrels)}, the run answers {_examples(runs['retrieved'])}."
+        )
+    summary.judged_queries = len(qrels)
+    summary.judgements = sum(len(grades) for grades in qrels.values())
+    for arm, run in runs.items():
+        values = measure(qrels, run)
+        setattr(summary, arm, means(values))
+        summary.by_query[arm] = values[PRIMARY]
+    for arm, prefix in (("reranked", ""), ("fused", "fused_")):
+        if arm in summary.by_query:
+            found = compare(summary.by_query["retrieved"], summary.by_query[arm])
+            for key in ("p_value", "wins", "ties", "losses"):
+                setattr(summary, prefix + key, getattr(found, key))
+    summary.cost = _cost(config, folder)
+
+
+def _cost(config: Config, folder: Path) -> dict[str, Any]:
+    """What the two stages did, and what a cross-encoder alone would have to."""
+    place = Place.of(config.table)
+    chunks = open_live(place).count_rows()
+    record = folder / SUMMARY
+    run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    queries = run.get("queries", 0)
+    counts = {
+        "chunks": chunks,
+        "distinct_pairs": run.get("distinct_pairs"),
+        "query_chunk_pairs": queries * chunks,
+        "all_pairs": chunks * (chunks - 1) // 2,
+    }
+    encoding = last_rate(place)
+    scoring = run.get("rates", {}).get("pairs_per_second")
+    rates = {"chunks": encoding} | dict.fromkeys(counts.keys() - {"chunks"}, scoring)
+    seconds = {
+        name: round(count / rates[name], 1)
+        for name, count in counts.items()
+        if count is not None and rates[name]
+    }
+    return counts | {
+        "seconds": seconds,
+        "chunks_per_second": encoding,
+        "pairs_per_second": scoring,
+    }
+
+
+def _examples(mapping: Mapping[str, object]) -> str:
+    return ", ".join(sorted(mapping)[:3])

@@ -1,0 +1,1 @@
+"""Measures, significance, and how they are told."""
