@@ -11,7 +11,7 @@ from pipelines.summary import ARMS, EvaluateSummary
 _SIGNIFICANT = 0.05
 
 
-def evaluate(config: ConfigArgument, set: SetOption = None, json: JsonOption = None) -> None:  # noqa: A002
+def evaluate(config: ConfigArgument, set: SetOption = None, json: JsonOption = None) -> None:
     """Judge retrieved, reranked and fused runs against the judgements in queries.qrels."""
     summary = EvaluateSummary()
     with ending(summary, json):
@@ -38,6 +38,7 @@ def verdict(summary: EvaluateSummary, arm: str, prefix: str) -> str:
     """One sentence: did this arm help?"""
     base, other = summary.retrieved, getattr(summary, arm)
     p_value = getattr(summary, f"{prefix}p_value")
+    assert base is not None  # noqa: S101 - every run has this arm
     difference = other["nDCG@10"] - base["nDCG@10"]
     counts = ", ".join(
         f"{getattr(summary, prefix + kind)} {kind}" for kind in ("wins", "ties", "losses")
@@ -60,7 +61,11 @@ def show_cost(summary: EvaluateSummary) -> None:
         "all_pairs": "pairs to compare all chunks, n(n-1)/2",
     }
     rows = [
-        [label, f"{cost[name]:,}", duration(cost["seconds"][name]) if name in cost["seconds"] else "-"]
+        [
+            label,
+            f"{cost[name]:,}",
+            duration(cost["seconds"][name]) if name in cost["seconds"] else "-",
+        ]
         for name, label in labels.items()
         if cost[name] is not None
     ]

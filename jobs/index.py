@@ -8,8 +8,10 @@ from jobs.options import ConfigArgument, JsonOption, SetOption
 from pipelines.config import Config, load_config
 from pipelines.summary import IndexSummary
 
+_KINDS = ("new", "changed", "metadata", "gone", "unchanged", "duplicates")
 
-def index(config: ConfigArgument, set: SetOption = None, json: JsonOption = None) -> None:  # noqa: A002
+
+def index(config: ConfigArgument, set: SetOption = None, json: JsonOption = None) -> None:
     """Index a corpus: chunk, encode, stage, commit once, check and publish."""
     summary = IndexSummary()
     with ending(summary, json):
@@ -43,13 +45,12 @@ def run_index(config: Config, summary: IndexSummary) -> None:
 def show_index(config: Config, summary: IndexSummary) -> None:
     """The table at the end of a run."""
     documents, chunks, seconds = summary.documents, summary.chunks, summary.seconds
+    quarantined, kept = summary.quarantined, chunks["unchanged"]
     show_table(
-        ["", "new", "changed", "gone", "unchanged", "rejected"],
+        ["", *_KINDS, "rejected"],
         [
-            ["documents", *(f"{documents[kind]:,}" for kind in ("new", "changed", "gone"))]
-            + [f"{documents['unchanged']:,}", f"{summary.quarantined:,}"],
-            ["chunks", f"{chunks['new']:,}", "", f"{chunks['gone']:,}"]
-            + [f"{chunks['unchanged']:,}", ""],
+            ["documents", *map(_count, (*(documents[name] for name in _KINDS), quarantined))],
+            ["chunks", _count(chunks["new"]), "", "", *map(_count, (chunks["gone"], kept)), "", ""],
         ],
     )
     encoding = seconds.get("encode", 0.0)
@@ -62,3 +63,7 @@ def show_index(config: Config, summary: IndexSummary) -> None:
     stdout().print(
         f"Version {summary.live} is live in {config.table.uri}, table {config.table.name}."
     )
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"

@@ -30,7 +30,7 @@ def quarantine(
         str | None, typer.Option(help="The run to list; without it the newest with rejects.")
     ] = None,
     most: Annotated[int, typer.Option(min=1, help="How many rows to print.")] = 50,
-    set: SetOption = None,  # noqa: A002
+    set: SetOption = None,
     json: JsonOption = None,
 ) -> None:
     """List rejected rows with their source, position and reason."""
@@ -49,7 +49,13 @@ def quarantine(
             stdout().print("No row is in the quarantine.")
             return
         rows = [
-            [row["source"], str(row["position"]), row["doc_id"] or "", row["reason"], row["message"]]
+            [
+                row["source"],
+                str(row["position"]),
+                row["doc_id"] or "",
+                row["reason"],
+                row["message"],
+            ]
             for row in summary.rows[:most]
         ]
         title = f"{summary.quarantined} rows of run {summary.run}"

@@ -9,7 +9,7 @@ from pipelines.config import Config, load_config
 from pipelines.summary import RerankSummary
 
 
-def rerank(config: ConfigArgument, set: SetOption = None, json: JsonOption = None) -> None:  # noqa: A002
+def rerank(config: ConfigArgument, set: SetOption = None, json: JsonOption = None) -> None:
     """Rerank a query log: retrieve or take its candidates, score each distinct pair once."""
     summary = RerankSummary()
     with ending(summary, json):

@@ -29,7 +29,7 @@ def search(
     config: ConfigArgument,
     query: Annotated[str, typer.Argument(help="What to search for.")],
     top: Annotated[int, typer.Option(min=1, help="How many documents.")] = 10,
-    set: SetOption = None,  # noqa: A002
+    set: SetOption = None,
     json: JsonOption = None,
 ) -> None:
     """Search the published version with the bi-encoder."""

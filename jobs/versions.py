@@ -20,7 +20,7 @@ class VersionsSummary:
     error: str | None = None
 
 
-def versions(config: ConfigArgument, set: SetOption = None, json: JsonOption = None) -> None:  # noqa: A002
+def versions(config: ConfigArgument, set: SetOption = None, json: JsonOption = None) -> None:
     """List the table's versions: when, how many rows, by which run, and which one is live."""
     summary = VersionsSummary()
     with ending(summary, json):

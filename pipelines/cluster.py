@@ -42,7 +42,7 @@ def connected() -> Iterator[None]:
 
 def cluster_nodes() -> list[Node]:
     """The living nodes that have CPUs, in a fixed order."""
-    living = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    living = (node["Resources"] for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
     nodes = [Node(found.get("CPU", 0.0), found.get("GPU", 0.0)) for found in living]
     return sorted((node for node in nodes if node.cpus), key=lambda node: (node.cpus, node.gpus))
 
@@ -76,7 +76,7 @@ class TallyActor:
     """A tally that workers anywhere in the cluster add to."""
 
     def __init__(self) -> None:
-        self._handle = ray.remote(Tally).options(num_cpus=0).remote()  # type: ignore[attr-defined]
+        self._handle: Any = ray.remote(Tally).options(num_cpus=0).remote()
         self.tell = Tell(self._handle)
 
     def read(self) -> dict[str, float]:

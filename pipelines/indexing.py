@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import lance
 import pyarrow as pa
@@ -111,7 +112,7 @@ def index(config: Config, summary: IndexSummary, progress: Progress) -> None:
         dataset = base.dataset or create_empty(job.place, schema)
         reads = partial(_encoded, job.tally, wanted.num_rows)
         with progress.track("Encode", "chunks", reads):
-            _encode_and_stage(job, summary, base, live, wanted, schema, metadata, fresh)
+            _encode_and_stage(job, summary, base, dataset, live, wanted, schema, metadata, fresh)
 
     with clock.stage("commit"):
         entries = ledger.read_entries(job.place.ledger, summary.run)
@@ -152,6 +153,7 @@ def _encode_and_stage(
     job: _Job,
     summary: IndexSummary,
     base: Base,
+    dataset: lance.LanceDataset,
     live: LiveRows,
     wanted: pa.Table,
     schema: pa.Schema,
@@ -164,14 +166,14 @@ def _encode_and_stage(
         return
     # Tasks of a size of their own are not fused with the reading, so one file feeds all of them.
     tasks = TaskPoolStrategy(size=stages.readers)
-    blocks = {"batch_size": None, "batch_format": "pyarrow"}
+    blocks: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
 
     documents = wanted_documents(job.pieces, wanted, job.mapped, metadata, stages)
     chunks = documents.map_batches(
         Chunk(job.chunker, metadata, tell), compute=tasks, **blocks, **stages.task
     )
     if base.fingerprints and base.fingerprints.encoder == job.spec.fingerprint:
-        reuse = ReuseVectors(base.dataset, *live.by_hash())
+        reuse = ReuseVectors(dataset, *live.by_hash())
         chunks = chunks.map_batches(reuse, compute=tasks, **blocks, **stages.task)
     encoded = chunks.map_batches(
         EncodeChunks,

@@ -30,9 +30,9 @@ class Silent:
 
     def track(
         self,
-        name: str,  # noqa: ARG002
-        unit: str,  # noqa: ARG002
-        read: Callable[[], tuple[float, float]],  # noqa: ARG002
+        name: str,
+        unit: str,
+        read: Callable[[], tuple[float, float]],
     ) -> AbstractContextManager[Any]:
         """Show nothing."""
         return nullcontext()
@@ -51,7 +51,7 @@ class Tally:
 
     def add(self, counts: Counts) -> None:
         """Add to the sums."""
-        self._sums.update(counts)  # type: ignore[arg-type]
+        self._sums.update(counts)
         in_flight = self._sums["encoded"] - self._sums["staged"]
         self._most_in_flight = max(self._most_in_flight, in_flight)
 

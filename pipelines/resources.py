@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from pipelines.config import Pool
 from pipelines.errors import UsageError
@@ -47,12 +48,12 @@ class Stages:
     readers: int
 
     @property
-    def task(self) -> dict[str, float]:
+    def task(self) -> dict[str, Any]:
         """What Ray is asked for a task that is no model's."""
         return {"num_cpus": self.task_cpus}
 
     @property
-    def actor(self) -> dict[str, float]:
+    def actor(self) -> dict[str, Any]:
         """What Ray is asked for a model's actor."""
         return {"num_cpus": self.actor_cpus, "num_gpus": self.actor_gpus}
 

@@ -1,0 +1,1 @@
+"""What the embedded default is made of: a reranker, questions, judgements, configurations."""

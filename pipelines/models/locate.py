@@ -136,7 +136,6 @@ def _bundled(kind: Kind) -> Path:
 def _fetch(name: str, revision: str | None, kind: Kind) -> str:
     if not name or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise ModelError(f"There is no folder {name}; name an existing one, or a model of the hub.")
-    import httpx
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -156,11 +155,16 @@ def _fetch(name: str, revision: str | None, kind: Kind) -> str:
         raise ModelError(f"{name} {advice}; check the name or log in.") from error
     except errors.HFValidationError as error:
         raise ModelError(f"{name!r} is neither a folder here nor a name on the hub.") from error
-    except (OSError, httpx.HTTPError) as error:
+    except (OSError, _http_error(errors.HfHubHTTPError)) as error:
         advice = "fetch it where there is a network (`tandem models fetch`) and name its folder"
         raise ModelError(
             f"Model {name} is not here and the hub cannot be reached: {advice}."
         ) from (error)
+
+
+def _http_error(of_the_hub: type[Exception]) -> type[BaseException]:
+    """What a failing connection raises, in whichever HTTP library the hub's client has."""
+    return next(kind for kind in of_the_hub.__mro__ if kind.__name__ == "HTTPError")
 
 
 def _hub_name(name: str, kind: Kind) -> str:

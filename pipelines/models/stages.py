@@ -142,6 +142,12 @@ class ScoringInputs:
     queries: Tokens | list[str]
     passages: Tokens | list[str]
 
+    def texts(self, query: int, passage: int) -> tuple[str, str]:
+        """A pair of texts; only where they are texts."""
+        assert isinstance(self.queries, list)  # noqa: S101
+        assert isinstance(self.passages, list)  # noqa: S101
+        return self.queries[query], self.passages[passage]
+
 
 class ScorePairs:
     """A stage: tables of `query` and `passage` (numbers) get `logit` and `cut` (tokens cut)."""
@@ -166,7 +172,7 @@ class ScorePairs:
         if isinstance(queries, Tokens) and isinstance(passages, Tokens):
             logits, cut = self._scorer.score(queries, passages, numbers, report.add)
         else:
-            texts = [(str(queries[query]), str(passages[text])) for query, text in numbers]
+            texts = [self._inputs.texts(*pair) for pair in numbers.tolist()]
             logits, cut = self._scorer.score_texts(texts), np.zeros(len(texts), np.int32)
             report.add(len(texts), 0)
         report.send()

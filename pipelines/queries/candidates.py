@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.queries.log import Query
+from pipelines.queries.log import Candidate, Query
 from pipelines.table.search import nearest_documents
 
 FOUND = pa.schema(
@@ -114,7 +114,7 @@ def unknown_candidates(queries: Sequence[Query], known: set[str]) -> Iterator[tu
                 yield number, candidate.doc_id
 
 
-def _known(query: Query, known: set[str], top_k: int) -> list:
+def _known(query: Query, known: set[str], top_k: int) -> list[Candidate]:
     return [candidate for candidate in query.candidates if candidate.doc_id in known][:top_k]
 
 

@@ -125,7 +125,7 @@ def _rows(settings: Queries) -> Iterator[tuple[str, Any]]:
             for item in parquet.read_rows(file, list(groups), 0, columns):
                 yield source, item
         return
-    endings = jsonl.ENDINGS
+    endings: tuple[str, ...] = jsonl.ENDINGS
     if settings.format == "beir":
         endings = tuple(f"queries{ending}" for ending in jsonl.ENDINGS)
     for piece in jsonl_pieces(expand(settings.paths, "queries.paths", endings), 1):

@@ -80,7 +80,9 @@ def select_chunks(
     return Selection(candidate, chunk, int((count - kept).sum()))
 
 
-def distinct_pairs(selection: Selection, text_of_candidate: Ints, chunks: pa.Table) -> DistinctPairs:
+def distinct_pairs(
+    selection: Selection, text_of_candidate: Ints, chunks: pa.Table
+) -> DistinctPairs:
     """The distinct (query text, passage) pairs; `text_of_candidate` numbers the texts."""
     hashes = as_hashes(chunks["text_hash"])
     _, first, same = np.unique(hashes, return_index=True, return_inverse=True)

@@ -20,7 +20,9 @@ def document_logits(
     `logits` are those of the selection's entries. Of equal chunks the first one is taken.
     """
     scored = np.flatnonzero(~np.isnan(logits))
-    order = scored[np.lexsort((selection.chunk[scored], -logits[scored], selection.candidate[scored]))]
+    order = scored[
+        np.lexsort((selection.chunk[scored], -logits[scored], selection.candidate[scored]))
+    ]
     owners, first = np.unique(selection.candidate[order], return_index=True)
     best = order[first]
     chunk = np.full(candidates, -1, np.int64)

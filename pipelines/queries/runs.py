@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.queries.rank import Floats, Ints, strictly_falling
+from pipelines.queries.pairs import Ints
+from pipelines.queries.rank import Floats, strictly_falling
 
 _BLANK = re.compile(r"[\s%]")
 

@@ -24,7 +24,6 @@ from pipelines.table.ledger import STAGED_ROWS, Entry
 from pipelines.table.place import Place
 
 Addresses = npt.NDArray[np.uint64]
-Column = pa.ChunkedArray
 
 
 @dataclass
@@ -35,7 +34,9 @@ class Staged:
     rows: pa.Table = field(default_factory=lambda: STAGED_ROWS.empty_table())
 
 
-def choose(entries: Sequence[Entry], doc_ids: Column, doc_hashes: Column) -> Staged:
+def choose(
+    entries: Sequence[Entry], doc_ids: pa.ChunkedArray, doc_hashes: pa.ChunkedArray
+) -> Staged:
     """The fragments that hold every wanted document (id and content hash) whole, each chunk once.
 
     A retried task leaves a second entry of the same rows; the later one is left out.
@@ -57,7 +58,10 @@ def choose(entries: Sequence[Entry], doc_ids: Column, doc_hashes: Column) -> Sta
             raise TandemError("Staged fragments overlap in part; run the command again.")
         seen.update(ids)
         for doc_id, doc_hash, chunks in zip(
-            *(entry.rows[name].to_pylist() for name in ("doc_id", "doc_hash", "chunks_of_document")),
+            *(
+                entry.rows[name].to_pylist()
+                for name in ("doc_id", "doc_hash", "chunks_of_document")
+            ),
             strict=True,
         ):
             if hashes.get(doc_id) != doc_hash:
@@ -127,7 +131,9 @@ def commit(
         ) from error
 
 
-def run_key(base: lance.LanceDataset, schema: pa.Schema, added: Column, removed: Column) -> str:
+def run_key(
+    base: lance.LanceDataset, schema: pa.Schema, added: pa.ChunkedArray, removed: pa.ChunkedArray
+) -> str:
     """The digest of what a run does: its base, its fingerprints, what it adds and removes."""
     marks = [value for _, value in sorted((schema.metadata or {}).items())]
     ids = [*sorted(added.to_pylist()), "", *sorted(removed.to_pylist())]

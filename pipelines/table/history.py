@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import lance
@@ -31,12 +32,14 @@ def list_versions(place: Place) -> list[dict[str, Any]]:
     runs = {record["version"]: record["run"] for record in reversed(read_records(place))}
     found = []
     for item in reversed(dataset.versions()):
-        version = item["version"]
+        version, time = item["version"], item["timestamp"]
+        if not isinstance(time, datetime):
+            time = datetime.fromtimestamp(time / 1e9, UTC)
         marks = fingerprints_of(lance.dataset(place.dataset, version=version).schema)
         found.append(
             {
                 "version": version,
-                "time": item["timestamp"].isoformat(timespec="seconds"),
+                "time": time.isoformat(timespec="seconds"),
                 "rows": int(item["metadata"]["total_rows"]),
                 "run": runs.get(version),
                 "encoder": marks.encoder_name if marks else None,

@@ -77,7 +77,7 @@ def restore_base(place: Place, base: Base) -> Base:
         return base
     if lance.dataset(place.dataset).version == base.dataset.version:
         return base
-    base.dataset.restore()
+    base.dataset.restore()  # type: ignore[no-untyped-call]
     return Base(lance.dataset(place.dataset), base.live, base.fingerprints)
 
 

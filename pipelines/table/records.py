@@ -26,5 +26,5 @@ def last_rate(place: Place) -> float | None:
     for record in read_records(place):
         seconds = record["seconds"].get("encode")
         if record["encoded"] and seconds:
-            return round(record["encoded"] / seconds, 2)
+            return round(float(record["encoded"] / seconds), 2)
     return None

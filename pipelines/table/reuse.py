@@ -48,4 +48,3 @@ class ReuseVectors:
         flat = found["vector"].combine_chunks().flatten().to_numpy()
         vectors: npt.NDArray[np.float32] = flat.reshape(len(distinct), -1)[place]
         return vectors
-

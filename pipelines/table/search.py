@@ -47,7 +47,8 @@ def nearest_documents(
 def similarity(distances: npt.NDArray[np.float32], metric: str) -> npt.NDArray[np.float64]:
     """What Lance's distances mean as similarities: larger is nearer."""
     values = distances.astype(np.float64)
-    return -values if metric == "l2" else 1.0 - values
+    similar: npt.NDArray[np.float64] = -values if metric == "l2" else 1.0 - values
+    return similar
 
 
 def nearness(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import lance
 
@@ -41,7 +41,9 @@ def build_indices(dataset: lance.LanceDataset, settings: Index) -> lance.LanceDa
         kind = "ivf_flat"
     if kind != "none" and rows and "vector_idx" not in present:
         dimension = dataset.schema.field("vector").type.list_size
-        quantised = {"num_sub_vectors": _sub_vectors(dimension)} if kind == "ivf_pq" else {}
+        quantised: dict[str, Any] = (
+            {"num_sub_vectors": _sub_vectors(dimension)} if kind == "ivf_pq" else {}
+        )
         dataset.create_index(
             "vector",
             kind.upper(),

@@ -46,7 +46,8 @@ def wanted_documents(
         partial(read_documents, mapped=mapped, schema=documents_schema(metadata)),
         stages.readers,
     )
-    return ray.data.read_datasource(source, **stages.task)
+    documents: ray.data.Dataset = ray.data.read_datasource(source, **stages.task)
+    return documents
 
 
 class PieceSource(Datasource):
@@ -63,7 +64,7 @@ class PieceSource(Datasource):
         read: Callable[[Sequence[Any]], Iterable[pa.Table]],
         readers: int,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._parts, self._sizes, self._read, self._readers = parts, sizes_bytes, read, readers
 
     def get_name(self) -> str:
@@ -78,7 +79,7 @@ class PieceSource(Datasource):
         self,
         parallelism: int,
         per_task_row_limit: int | None = None,
-        data_context: object = None,  # noqa: ARG002 - Ray's signature
+        data_context: object = None,
     ) -> list[ReadTask]:
         """One task for each group of neighbouring parts; Ray's `parallelism` is a hint only."""
         share = min(sum(self._sizes) / max(4 * self._readers, 1), LARGEST_PIECE_BYTES)
@@ -90,9 +91,7 @@ class PieceSource(Datasource):
                 filled = 0
             groups[-1].append(part)
             filled += size
-        metadata = BlockMetadata(
-            num_rows=None, size_bytes=None, input_files=None, exec_stats=None
-        )
+        metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [
             ReadTask(_Reading(self._read, group), metadata, per_task_row_limit=per_task_row_limit)
             for group in groups
