@@ -56,9 +56,11 @@ def nearness(
 ) -> npt.NDArray[np.float64]:
     """The similarity of vectors (rows, dimension) to a query, as `similarity` gives it."""
     rows, one = vectors.astype(np.float64), query.astype(np.float64)
+    found: npt.NDArray[np.float64]
     if metric == "l2":
-        return -((rows - one) ** 2).sum(axis=1)
-    products: npt.NDArray[np.float64] = rows @ one
-    if metric == "cosine":
-        products = products / (np.linalg.norm(rows, axis=1) * np.linalg.norm(one))
-    return products
+        found = -((rows - one) ** 2).sum(axis=1)
+    elif metric == "dot":
+        found = rows @ one
+    else:
+        found = (rows @ one) / (np.linalg.norm(rows, axis=1) * np.linalg.norm(one))
+    return found

@@ -1,0 +1,40 @@
+"""What the tests share: one Ray of two CPUs, a small encoder and a small reranker."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """One Ray for the whole session; the flows join it."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_encoder(tmp_path_factory) -> Path:
+    import tiny_models
+
+    return tiny_models.encoder(tmp_path_factory.mktemp("models") / "encoder")
+
+
+@pytest.fixture(scope="session")
+def small_scorer(tmp_path_factory) -> Path:
+    import tiny_models
+
+    return tiny_models.scorer(tmp_path_factory.mktemp("models") / "scorer")

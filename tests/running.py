@@ -1,0 +1,81 @@
+"""Small corpora, and the flows run on them in the session's Ray."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lance
+import lancedb
+import yaml
+
+from pipelines.config import Config, parse_config
+from pipelines.progress import Silent
+from pipelines.summary import IndexSummary, RerankSummary
+
+WORDS = "lock thread list sorted error releases holds iterable returns new file path open".split()
+
+
+def document(number: int, edition: int = 0) -> dict[str, Any]:
+    """A document whose text depends on its number and edition."""
+    words = [WORDS[(number * 7 + step * (edition + 1)) % len(WORDS)] for step in range(12)]
+    return {
+        "id": f"d{number:03}",
+        "title": f"Document {number}",
+        "text": f"{' '.join(words)} {number} {edition}.",
+        "lang": "en" if number % 2 else "de",
+    }
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def raw_config(folder: Path, encoder: Path, **sections: Any) -> dict[str, Any]:
+    raw: dict[str, Any] = {
+        "corpus": {"format": "jsonl", "paths": [str(folder / "corpus.jsonl")]},
+        "table": {"uri": str(folder / "index")},
+        "encoder": {"model": str(encoder), "dtype": "float32"},
+        "chunking": {"max_tokens": 48, "overlap_tokens": 8},
+        "output": {"path": str(folder / "run")},
+    }
+    for name, values in sections.items():
+        raw[name] = raw.get(name, {}) | values
+    return raw
+
+
+def configured(folder: Path, encoder: Path, **sections: Any) -> Config:
+    return parse_config(raw_config(folder, encoder, **sections))
+
+
+def write_config(folder: Path, encoder: Path, **sections: Any) -> Path:
+    path = folder / "tandem.yaml"
+    path.write_text(yaml.safe_dump(raw_config(folder, encoder, **sections)), encoding="utf-8")
+    return path
+
+
+def run_index(config: Config) -> IndexSummary:
+    from pipelines.indexing import index
+
+    summary = IndexSummary()
+    index(config, summary, Silent())
+    return summary
+
+
+def run_rerank(config: Config) -> RerankSummary:
+    from pipelines.reranking import rerank
+
+    summary = RerankSummary()
+    rerank(config, summary, Silent())
+    return summary
+
+
+def live_rows(folder: Path) -> list[dict[str, Any]]:
+    """What a reader with nothing but lancedb sees."""
+    table = lancedb.connect(folder / "index").open_table("chunks")
+    table.checkout("live")
+    return table.to_arrow().sort_by([("doc_id", "ascending"), ("ordinal", "ascending")]).to_pylist()
+
+
+def newest_version(folder: Path) -> int:
+    return int(lance.dataset(folder / "index" / "chunks.lance").version)

@@ -1,0 +1,277 @@
+"""The index flow on small corpora: what readers see, and what a run says of it."""
+
+import lance
+import lancedb
+import numpy as np
+import pytest
+from running import (
+    configured,
+    document,
+    live_rows,
+    newest_version,
+    run_index,
+    write_jsonl,
+)
+from sentence_transformers import SentenceTransformer
+
+from pipelines.corpus.identity import chunk_ids, digest
+from pipelines.errors import NotPublished, TableHeld, UsageError
+from pipelines.quarantine import read
+from pipelines.table.commit import Staged, commit
+from pipelines.table.place import Place
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@pytest.fixture
+def indexed(tmp_path, small_encoder):
+    """Thirty documents, indexed."""
+    write_jsonl(tmp_path / "corpus.jsonl", [document(n) for n in range(30)])
+    config = configured(tmp_path, small_encoder)
+    return tmp_path, config, run_index(config)
+
+
+def test_readers_see_every_document_once_with_the_encoders_own_vectors(indexed, small_encoder):
+    folder, _, summary = indexed
+    rows = live_rows(folder)
+    documents = [document(n) for n in range(30)]
+    passages = [f"{row['title']} {row['text']}" for row in documents]
+    assert [row["doc_id"] for row in rows] == [row["id"] for row in documents]
+    assert [row["text"] for row in rows] == [row["text"] for row in documents]
+    assert [row["text_hash"] for row in rows] == [digest(text) for text in passages]
+    expected_ids = [
+        chunk_ids(row["id"], [text])[0] for row, text in zip(documents, passages, strict=True)
+    ]
+    assert [row["chunk_id"] for row in rows] == expected_ids
+    vectors = np.array([row["vector"] for row in rows])
+    expected = SentenceTransformer(str(small_encoder), device="cpu").encode(passages)
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert summary.documents["new"] == summary.chunks["new"] == summary.encoded == 30
+    assert summary.live == summary.version == newest_version(folder)
+    assert summary.gate["passed"]
+    assert 0 < summary.in_flight <= 30
+
+
+def test_plain_lancedb_searches_live(indexed):
+    folder, _, _ = indexed
+    table = lancedb.connect(folder / "index").open_table("chunks")
+    table.checkout("live")
+    rows = live_rows(folder)
+    found = table.search(rows[7]["vector"]).limit(1).to_list()
+    assert found[0]["doc_id"] == rows[7]["doc_id"]
+    assert {index.columns[0] for index in table.list_indices()} == {"chunk_id", "doc_id"}
+
+
+def test_an_unchanged_corpus_makes_no_version_and_encodes_nothing(indexed):
+    folder, config, first = indexed
+    before = newest_version(folder)
+    again = run_index(config)
+    assert newest_version(folder) == before
+    assert again.encoded == 0
+    assert again.documents["unchanged"] == 30
+    assert again.live == again.version == again.base_version == first.live
+
+
+def test_added_changed_and_removed_documents_are_one_commit(indexed):
+    folder, config, first = indexed
+    corpus = [document(n, edition=int(n < 3)) for n in range(28)] + [document(40)]
+    write_jsonl(folder / "corpus.jsonl", corpus)
+    summary = run_index(config)
+    assert {row["doc_id"]: row["text"] for row in live_rows(folder)} == {
+        row["id"]: row["text"] for row in corpus
+    }
+    counts = summary.documents
+    assert (counts["new"], counts["changed"], counts["gone"], counts["unchanged"]) == (1, 3, 2, 25)
+    assert summary.chunks == {"new": 4, "gone": 5, "unchanged": 25}
+    assert summary.encoded == 4
+    dataset = lance.dataset(folder / "index" / "chunks.lance")
+    kinds = [
+        type(dataset.read_transaction(version).operation).__name__
+        for version in range(first.version + 1, dataset.version + 1)
+    ]
+    assert kinds.count("Update") == 1
+    assert set(kinds) <= {"Update", "CreateIndex"}
+    # The version before is still readable.
+    old = lance.dataset(folder / "index" / "chunks.lance", version=first.live)
+    assert old.count_rows() == 30
+
+
+def test_a_moved_text_and_changed_metadata_are_not_encoded(tmp_path, small_encoder):
+    config = configured(tmp_path, small_encoder, corpus={"metadata": ["lang"]})
+    rows = [document(n) for n in range(6)]
+    write_jsonl(tmp_path / "corpus.jsonl", rows)
+    run_index(config)
+    rows[0] |= {"lang": "fr"}
+    rows[1] |= {"id": "moved"}
+    write_jsonl(tmp_path / "corpus.jsonl", rows)
+    summary = run_index(config)
+    assert summary.encoded == 0
+    assert summary.documents["metadata"] == 1
+    assert summary.documents["new"] == summary.documents["gone"] == 1
+    found = {row["doc_id"]: row["lang"] for row in live_rows(tmp_path)}
+    assert found == {row["id"]: row["lang"] for row in rows}
+    vectors = {row["doc_id"]: row["vector"] for row in live_rows(tmp_path)}
+    assert all(np.linalg.norm(vector) > 0.99 for vector in vectors.values())
+
+
+def test_equal_texts_share_a_vector(tmp_path, small_encoder):
+    rows = [document(1) | {"id": name} for name in ("a", "b", "c")]
+    write_jsonl(tmp_path / "corpus.jsonl", rows)
+    assert run_index(configured(tmp_path, small_encoder)).encoded == 1
+    assert len({tuple(row["vector"]) for row in live_rows(tmp_path)}) == 1
+
+
+def test_rejects_are_counted_kept_and_accounted_for(tmp_path, small_encoder):
+    good = [document(n) for n in range(20)]
+    twice = [document(1), document(2) | {"text": "other content"}]
+    write_jsonl(tmp_path / "corpus.jsonl", [*good, *twice, {"id": None, "text": "x"}])
+    with (tmp_path / "corpus.jsonl").open("ab") as file:
+        file.write(b'{"id": "broken"\n{"id": "latin", "text": "\xe9"}\n')
+    config = configured(tmp_path, small_encoder, limits={"max_quarantined_fraction": 0.5})
+    summary = run_index(config)
+    assert summary.rows == 25
+    assert summary.documents["duplicates"] == 1
+    assert summary.quarantined_by == {
+        "doubled_id": 2,
+        "missing_id": 1,
+        "broken_json": 1,
+        "invalid_utf8": 1,
+    }
+    assert {row["doc_id"] for row in live_rows(tmp_path)} == {
+        row["id"] for row in good if row["id"] != "d002"
+    }
+    kept = read(Place.of(config.table), None).to_pylist()
+    assert {row["run"] for row in kept} == {summary.run}
+    assert sorted(row["reason"] for row in kept) == sorted(
+        ["doubled_id", "doubled_id", "missing_id", "broken_json", "invalid_utf8"]
+    )
+
+
+def test_a_reject_without_an_id_holds_deletions(indexed):
+    folder, config, _ = indexed
+    write_jsonl(folder / "corpus.jsonl", [document(n) for n in range(28)])
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write("{broken\n")
+    summary = run_index(config)
+    assert summary.documents["held"] == 2
+    assert summary.documents["gone"] == 0
+    assert len(live_rows(folder)) == 30
+
+
+def test_too_many_rejects_are_refused_before_anything_is_encoded(indexed):
+    folder, config, first = indexed
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write("{broken\n" * 10)
+    before = newest_version(folder)
+    with pytest.raises(NotPublished, match="max_quarantined_fraction"):
+        run_index(config)
+    assert newest_version(folder) == before == first.version
+
+
+def test_the_gate_refuses_a_mass_deletion_and_the_next_run_starts_from_live(indexed):
+    folder, config, first = indexed
+    write_jsonl(folder / "corpus.jsonl", [document(n) for n in range(5)])
+    with pytest.raises(NotPublished, match="max_deleted_fraction"):
+        run_index(config)
+    assert len(live_rows(folder)) == 30
+    assert newest_version(folder) > first.live
+    # Rows of the refused version do not come back: the base is the content of live.
+    write_jsonl(folder / "corpus.jsonl", [document(n) for n in range(31)])
+    summary = run_index(config)
+    assert summary.base_version == first.live
+    assert summary.encoded == 1
+    assert [row["doc_id"] for row in live_rows(folder)] == [f"d{n:03}" for n in range(31)]
+
+
+def test_an_empty_corpus_leaves_live_alone(indexed, small_encoder):
+    folder, config, _ = indexed
+    (folder / "corpus.jsonl").write_text("")
+    with pytest.raises(NotPublished, match="empty"):
+        run_index(config)
+    assert len(live_rows(folder)) == 30
+    with pytest.raises(UsageError, match="holds no document"):
+        run_index(configured(folder, small_encoder, table={"name": "other"}))
+    assert not (folder / "index" / "other.lance").exists()
+
+
+def test_another_model_is_a_full_rebuild(indexed, tmp_path_factory):
+    import tiny_models
+
+    folder, _, first = indexed
+    other = tiny_models.encoder(tmp_path_factory.mktemp("other") / "encoder", dense=True, seed=3)
+    summary = run_index(configured(folder, other))
+    assert summary.rebuild
+    assert "encoder.weights" in summary.reasons
+    assert summary.encoded == 30
+    assert len(live_rows(folder)[0]["vector"]) == 24
+    old = lance.dataset(folder / "index" / "chunks.lance", version=first.live)
+    assert old.schema.field("vector").type.list_size != 24
+
+
+def test_the_same_model_in_another_place_changes_nothing(indexed, small_encoder):
+    import shutil
+
+    folder, _, _ = indexed
+    copied = shutil.copytree(small_encoder, folder / "copied-model")
+    summary = run_index(configured(folder, copied))
+    assert not summary.rebuild
+    assert summary.encoded == 0
+
+
+def test_another_chunker_or_metadata_rebuilds_and_copies_the_vectors(indexed, small_encoder):
+    folder, _, _ = indexed
+    chunked = run_index(configured(folder, small_encoder, chunking={"overlap_tokens": 4}))
+    assert chunked.reasons == ["chunker.overlap_tokens"]
+    assert chunked.encoded == 0
+    carried = run_index(
+        configured(
+            folder, small_encoder, chunking={"overlap_tokens": 4}, corpus={"metadata": ["lang"]}
+        )
+    )
+    assert carried.reasons == ["corpus.metadata"]
+    assert carried.encoded == 0
+    assert {row["lang"] for row in live_rows(folder)} == {"en", "de"}
+
+
+def test_a_second_commit_on_the_same_base_is_refused(indexed):
+    folder, config, _ = indexed
+    place = Place.of(config.table)
+    base = lance.dataset(place.dataset)
+    nothing = np.empty(0, np.uint64)
+    commit(place, base, base.schema, nothing, Staged(), False, {"tandem.run": "one"})
+    with pytest.raises(TableHeld):
+        commit(place, base, base.schema, nothing, Staged(), False, {"tandem.run": "two"})
+
+
+def test_long_documents_become_chunks_that_fit(tmp_path, small_encoder):
+    text = "\n\n".join(f"Lock number {n} is held. It releases the thread." for n in range(40))
+    write_jsonl(tmp_path / "corpus.jsonl", [{"id": "long", "title": "Locks", "text": text}])
+    summary = run_index(configured(tmp_path, small_encoder))
+    rows = live_rows(tmp_path)
+    assert len(rows) == summary.chunks["new"] > 5
+    assert [row["ordinal"] for row in rows] == list(range(len(rows)))
+    assert all(row["text"] == text[row["start"] : row["end"]] for row in rows)
+    assert all(row["tokens"] <= 48 for row in rows)
+    assert summary.cut == 0
+
+
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
+def test_a_vector_index_is_built_when_asked_for_and_its_recall_measured(
+    tmp_path, small_encoder, kind
+):
+    write_jsonl(tmp_path / "corpus.jsonl", [document(n, n) for n in range(300)])
+    config = configured(tmp_path, small_encoder, index={"vector": kind, "min_recall": 0.5})
+    summary = run_index(config)
+    assert 0.5 <= summary.gate["recall"] <= 1.0
+    dataset = lance.dataset(tmp_path / "index" / "chunks.lance", version=summary.live)
+    assert "vector_idx" in {index.name for index in dataset.describe_indices()}
+
+
+def test_a_bad_index_is_refused(tmp_path, small_encoder, monkeypatch):
+    from pipelines.table import gate
+
+    write_jsonl(tmp_path / "corpus.jsonl", [document(n) for n in range(20)])
+    config = configured(tmp_path, small_encoder, index={"vector": "ivf_flat"})
+    monkeypatch.setattr(gate, "_recall", lambda *_: 0.2)
+    with pytest.raises(NotPublished, match="min_recall"):
+        run_index(config)
