@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import typer
 
 from jobs.bench import bench
@@ -29,6 +31,8 @@ for command in (init, index, search, rerank, evaluate, versions, quarantine, dem
 
 def main() -> None:
     """Run a command and end with its exit code."""
+    # Ray starts new interpreters where lance warns of a fork.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
     app()
 
 

@@ -80,7 +80,7 @@ def _judge(config: Config, summary: DemoSummary) -> None:
     show_arms(everything, f"All {everything.judged_queries} questions")
     show_arms(test, f"\nThe {test.judged_queries} questions of the test split")
     summary.recommended = recommended(dev)
-    stdout().print(f"\n{recommendation(summary.recommended, test)}\n")
+    stdout().print(f"\n{recommendation(summary.recommended, test)}\n", soft_wrap=True)
     show_cost(everything)
 
 

@@ -112,11 +112,13 @@ def duration(seconds: float) -> str:
 
 def show_table(headings: list[str], rows: list[list[str]], title: str | None = None) -> None:
     """Print a table on standard output; the first column is text, the others numbers."""
-    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(show_edge=False, pad_edge=False)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left")
     for row in rows:
         table.add_row(*(printable(cell) for cell in row))
+    if title:
+        stdout().print(title, soft_wrap=True)
     stdout().print(table)
 
 

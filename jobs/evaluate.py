@@ -31,7 +31,7 @@ def show_arms(summary: EvaluateSummary, title: str | None = None) -> None:
     show_table(["", *names], rows, title)
     for arm, prefix in (("reranked", ""), ("fused", "fused_")):
         if arm in arms:
-            stdout().print(verdict(summary, arm, prefix))
+            stdout().print(verdict(summary, arm, prefix), soft_wrap=True)
 
 
 def verdict(summary: EvaluateSummary, arm: str, prefix: str) -> str:

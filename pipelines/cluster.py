@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +32,9 @@ def connected() -> Iterator[None]:
     started: dict[str, Any] = {}
     if not os.environ.get("RAY_ADDRESS"):
         started = {"address": "local", "include_dashboard": False}
+        # Ray Data hands every actor its work by reference, which Ray's core calls an error each
+        # time; the driver holds the reference, so it is none.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # It is on, as it should be; a line at every start says no more.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     ray.init(logging_level=logging.WARNING, log_to_driver=False, **started)
@@ -49,12 +53,16 @@ def cluster_nodes() -> list[Node]:
 
 def quiet_ray_data() -> None:
     """Ray Data says nothing of its own below a warning: a run has its own progress."""
+    # Said of every small corpus: a stage may run more tasks at once than there are blocks.
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    # Two lines a run: that there are no bars of Ray's, and that the CPUs are in use for a moment.
+    for name in ("ray.data._internal.progress", "ray.data.dataset"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class Shared:

@@ -99,10 +99,11 @@ def index(config: Config, summary: IndexSummary, progress: Progress) -> None:
     _require_documents(plan, base, job.place)
     _say_plan(progress, summary, job)
     quarantine.keep(job.place, rejects)
+    _require_few_rejects(config, summary)
     if plan.nothing_to_do and not summary.rebuild:
         progress.say("Nothing to do: the published version is what the corpus makes.")
         return
-    _require_few_rejects(config, summary)
+    _require_whole_rebuild(summary, plan)
 
     fresh = base.live is None or summary.rebuild
     wanted = plan.kept if fresh else plan.wanted
@@ -259,6 +260,17 @@ def _require_few_rejects(config: Config, summary: IndexSummary) -> None:
         raise NotPublished(
             f"{summary.quarantined} of {summary.rows} rows were rejected, more than "
             f"limits.max_quarantined_fraction ({most:.0%}); `tandem quarantine` lists them."
+        )
+
+
+def _require_whole_rebuild(summary: IndexSummary, plan: Plan) -> None:
+    """A rebuild reads every document again; one that is live and cannot be read would be lost."""
+    kept = plan.held + plan.protected
+    if summary.rebuild and kept:
+        raise NotPublished(
+            f"{', '.join(summary.reasons)} changed, so the table must be built anew, and {kept} "
+            "published documents cannot be read now; mend the rejected rows that "
+            "`tandem quarantine` lists, or set limits.rejects_hold_deletions to false."
         )
 
 

@@ -35,7 +35,13 @@ from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.progress import Progress
 from pipelines.queries.candidates import Retrieve, by_similarity, logged_first, vectors_of
 from pipelines.queries.log import Log, Rejected, read_log
-from pipelines.queries.outputs import Ranked, write_outputs
+from pipelines.queries.outputs import (
+    Ranked,
+    judgements,
+    load_judgements,
+    output_folder,
+    write_outputs,
+)
 from pipelines.queries.pairs import (
     DistinctPairs,
     Selection,
@@ -67,6 +73,7 @@ class _Job:
     place: Place
     dataset: lance.LanceDataset
     log: Log
+    judged: set[str]
     encoder: EncoderSpec
     scorer: ScorerSpec | None
     encoding: Stages
@@ -122,13 +129,15 @@ def rerank(config: Config, summary: RerankSummary, progress: Progress) -> None:
     with clock.stage("write"):
         quarantine.keep(job.place, rejects)
         _rates(summary)
-        write_outputs(config, job.log, ranked, summary)
+        write_outputs(output_folder(config), job.log, job.judged, ranked, summary)
 
 
 def _prepare(config: Config) -> _Job:
     queries, place = config.require_queries(), Place.of(config.table)
     dataset = open_live(place)
     log = read_log(queries)
+    path = judgements(config)
+    judged = set(load_judgements(path)) if path else set()
     nodes = cluster_nodes()
     trusted = config.trust.remote_code
     located = locate(config.encoder.model, config.encoder.revision, "encoder")
@@ -146,7 +155,9 @@ def _prepare(config: Config) -> _Job:
     encoding = plan_stages(nodes, config.resources.encoder, "resources.encoder")
     scoring = plan_stages(nodes, config.resources.scorer, "resources.scorer")
     quiet_ray_data()
-    return _Job(config, place, dataset, log, encoder, scorer, encoding, scoring, TallyActor())
+    return _Job(
+        config, place, dataset, log, judged, encoder, scorer, encoding, scoring, TallyActor()
+    )
 
 
 def _encode_queries(job: _Job) -> npt.NDArray[np.float32]:

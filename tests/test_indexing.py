@@ -275,3 +275,16 @@ def test_a_bad_index_is_refused(tmp_path, small_encoder, monkeypatch):
     monkeypatch.setattr(gate, "_recall", lambda *_: 0.2)
     with pytest.raises(NotPublished, match="min_recall"):
         run_index(config)
+
+
+def test_a_rebuild_waits_for_documents_that_cannot_be_read(indexed, small_encoder):
+    folder, _, first = indexed
+    rows = [document(n) for n in range(29)] + [document(29) | {"text": None}]
+    write_jsonl(folder / "corpus.jsonl", rows)
+    other = {"chunking": {"overlap_tokens": 4}}
+    with pytest.raises(NotPublished, match="1 published documents cannot be read"):
+        run_index(configured(folder, small_encoder, **other))
+    assert newest_version(folder) == first.live
+    limits = {"rejects_hold_deletions": False}
+    run_index(configured(folder, small_encoder, limits=limits, **other))
+    assert len(live_rows(folder)) == 29

@@ -34,6 +34,7 @@ class Plan:
         changed: ids of those of them that stand in `live` with other content.
         gone: ids of live documents that go.
         unchanged, duplicates, held: counts of documents or rows.
+        protected: live documents that stay because a row with their id was rejected.
         rejects: `piece`, `position`, `doc_id`, `reason`, `message`.
         rows: rows of the corpus, rejects and duplicates counted.
     """
@@ -45,6 +46,7 @@ class Plan:
     unchanged: int
     duplicates: int
     held: int
+    protected: int
     rejects: pa.Table
     rows: int
 
@@ -114,6 +116,8 @@ def make_plan(
         [*kept["doc_id"].chunks, *rejects["doc_id"].drop_null().chunks, pa.array([], pa.string())]
     )
     absent = live["doc_id"].filter(pc.invert(pc.is_in(live["doc_id"], value_set=present)))
+    unread = pc.is_in(live["doc_id"], value_set=rejects["doc_id"].drop_null().combine_chunks())
+    unread = pc.and_not(unread, pc.is_in(live["doc_id"], value_set=kept["doc_id"].combine_chunks()))
     blind = hold_deletions and rejects["doc_id"].null_count > 0
     columns = ["piece", "position", "doc_id", "doc_hash"]
     return Plan(
@@ -124,6 +128,7 @@ def make_plan(
         unchanged=int(pc.sum(same).as_py() or 0),
         duplicates=duplicates,
         held=len(absent) if blind else 0,
+        protected=int(pc.sum(unread).as_py() or 0) if hold_deletions else 0,
         rejects=rejects,
         rows=rows.num_rows,
     )

@@ -19,7 +19,7 @@ from pipelines.models.load import EncoderSpec, ScorerSpec
 from pipelines.models.scorer import Scorer
 from pipelines.models.tokens import Tokens
 
-_SECONDS_BETWEEN_REPORTS = 0.5
+SECONDS_BETWEEN_REPORTS = 0.5
 
 
 class EncodeChunks:
@@ -105,7 +105,7 @@ class _Report:
     def add(self, rows: int, tokens: int) -> None:
         self._rows += rows
         self._tokens += tokens
-        if time.monotonic() - self._last > _SECONDS_BETWEEN_REPORTS:
+        if time.monotonic() - self._last > SECONDS_BETWEEN_REPORTS:
             self.send()
 
     def send(self) -> None:

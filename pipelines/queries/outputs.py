@@ -21,6 +21,15 @@ from pipelines.summary import RerankSummary, write_json
 RETRIEVED, RERANKED, FUSED = "retrieved.trec", "reranked.trec", "fused.trec"
 TABLE, QUERY_IDS, SUMMARY = "reranked.parquet", "query_ids.parquet", "summary.json"
 
+OUTPUTS = {
+    "retrieved": RETRIEVED,
+    "reranked": RERANKED,
+    "fused": FUSED,
+    "table": TABLE,
+    "query_ids": QUERY_IDS,
+    "summary": SUMMARY,
+}
+
 RERANKED_ROWS = pa.schema(
     [
         pa.field("query_id", pa.string()),
@@ -92,13 +101,15 @@ def load_judgements(path: Path) -> dict[str, dict[str, int]]:
     return qrels
 
 
-def write_outputs(config: Config, log: Log, ranked: Ranked, summary: RerankSummary) -> None:
-    """Write everything aside and move it into the output folder, the summary last."""
-    folder = output_folder(config)
+def write_outputs(
+    folder: Path, log: Log, judged: set[str], ranked: Ranked, summary: RerankSummary
+) -> None:
+    """Write everything aside and move it into the output folder, the summary last.
+
+    Each distinct query stands under its first id, and under every other one in `judged`.
+    """
     aside = folder / f".partial-{summary.run}"
     aside.mkdir(parents=True)
-    path = judgements(config)
-    judged = set(load_judgements(path)) if path else set()
     first_ids = [query.query_id for query in log.queries]
     names = names_of(first_ids, log.line_ids, log.line_queries, judged)
     queries = ranked.first_stage["query"].to_numpy().astype(np.int64)
@@ -118,13 +129,12 @@ def write_outputs(config: Config, log: Log, ranked: Ranked, summary: RerankSumma
         write_run(aside / name, tag, names, queries, doc_ids, values, order)
     pq.write_table(_line_map(log), aside / QUERY_IDS)
     written = [*arms, QUERY_IDS, *([TABLE] if ranked.logits is not None else [])]
-    every = (RETRIEVED, RERANKED, FUSED, TABLE, QUERY_IDS, SUMMARY)
-    for name in every:
+    for name in OUTPUTS.values():
         if name not in written:
             (folder / name).unlink(missing_ok=True)
     summary.outputs = {
-        name.partition(".")[0]: str(folder / name) if name in [*written, SUMMARY] else None
-        for name in every
+        key: str(folder / name) if name in [*written, SUMMARY] else None
+        for key, name in OUTPUTS.items()
     }
     for name in written:
         (aside / name).replace(folder / name)
