@@ -13,7 +13,7 @@ from jobs.display import show_table, stdout
 from jobs.ending import ending
 from jobs.evaluate import show_arms, show_cost
 from jobs.index import run_index
-from jobs.options import JsonOption
+from jobs.options import JsonOption, SetOption
 from jobs.rerank import run_rerank
 from pipelines.config import Config, load_config
 from pipelines.summary import EvaluateSummary, IndexSummary, RerankSummary
@@ -40,6 +40,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where the index and the runs go.")] = Path(
         "tandem-demo"
     ),
+    set: SetOption = None,
     json: JsonOption = None,
 ) -> None:
     """Index Python's own documentation, rerank a log of questions about it, and judge both."""
@@ -47,7 +48,7 @@ def demo(
     with ending(summary, json):
         config = load_config(
             _BUNDLED / "demo.yaml",
-            [f"table.uri={folder / 'index'}", f"output.path={folder / 'run'}"],
+            [f"table.uri={folder / 'index'}", f"output.path={folder / 'run'}", *(set or ())],
         )
         say = stdout().print
         indexing, reranking = IndexSummary(), RerankSummary()

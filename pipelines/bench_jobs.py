@@ -72,7 +72,7 @@ class Watch:
     def track(
         self,
         name: str,
-        unit: str,  # noqa: ARG002 - the protocol's
+        unit: str,
         read: Callable[[], tuple[float, float]],
     ) -> Iterator[None]:
         """Look at a stage until it has done something."""

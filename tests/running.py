@@ -12,7 +12,21 @@ from pipelines.config import Config, parse_config
 from pipelines.progress import Silent
 from pipelines.summary import IndexSummary, RerankSummary
 
-WORDS = "lock thread list sorted error releases holds iterable returns new file path open".split()
+WORDS = [
+    "lock",
+    "thread",
+    "list",
+    "sorted",
+    "error",
+    "releases",
+    "holds",
+    "iterable",
+    "returns",
+    "new",
+    "file",
+    "path",
+    "open",
+]
 
 
 def document(number: int, edition: int = 0) -> dict[str, Any]:

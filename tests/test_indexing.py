@@ -234,7 +234,7 @@ def test_another_chunker_or_metadata_rebuilds_and_copies_the_vectors(indexed, sm
 
 
 def test_a_second_commit_on_the_same_base_is_refused(indexed):
-    folder, config, _ = indexed
+    _folder, config, _ = indexed
     place = Place.of(config.table)
     base = lance.dataset(place.dataset)
     nothing = np.empty(0, np.uint64)

@@ -147,7 +147,7 @@ def test_both_sources_are_merged_with_provenance(rerank_on, small_encoder):
     _, out, _ = rerank_on(lines, candidates="both")
     rows = pq.read_table(out / "reranked.parquet").to_pylist()
     sources = {row["doc_id"]: row["source"] for row in rows}
-    assert sources == {name: "retrieved" for name in order[1:5]} | {order[0]: "both", far: "logged"}
+    assert sources == dict.fromkeys(order[1:5], "retrieved") | {order[0]: "both", far: "logged"}
     retrieved = read_run(out / "retrieved.trec")["a"]
     assert list(retrieved) == [*order[:5], far]
     assert retrieved[far] == pytest.approx(scores[-1], abs=1e-5)
