@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -70,15 +69,17 @@ class BenchSize:
         texts: how many of them are encoded.
         queries, passages_a_query: what is scored.
         repeats: timed turns of each run.
+        most_seconds: a comparison begins no other turn after so long.
         matrix: rows and columns of the matrices whose product is the peak.
         jobs: what whole jobs work on; without it none is run.
     """
 
     corpus: tuple[str, ...] = ("stdlib",)
-    texts: int = 600
-    queries: int = 40
+    texts: int = 480
+    queries: int = 32
     passages_a_query: int = 15
     repeats: int = 3
+    most_seconds: float = 90.0
     matrix: int = 2048
     jobs: JobSize | None = None
 
@@ -89,7 +90,8 @@ ON_CPU_FULL = BenchSize(
     queries=100,
     passages_a_query=24,
     repeats=5,
-    jobs=JobSize(("stdlib",), top_k=20),
+    most_seconds=1200.0,
+    jobs=JobSize(("stdlib",), top_k=20, most_seconds=1200.0),
 )
 ON_GPU = BenchSize(
     texts=16_384,
@@ -134,27 +136,15 @@ def bench(size: BenchSize, summary: BenchSummary, progress: Progress) -> None:
         queries, passages, pairs = draw_pairs(size, texts)
         peaks = Peaks(list(dict.fromkeys((DEFAULT, dtype))), size.matrix, device)
         summary.peak_gflops = peaks.gflops
-    with clock.stage("encode"), _turns("Encode", size.repeats, peaks, progress) as turns:
-        summary.encode = compare_encoders(encoder, texts, turns, peaks)
-    with clock.stage("score"), _turns("Score", size.repeats, peaks, progress) as turns:
-        summary.score = compare_scorers(scorer, queries, passages, pairs, turns, peaks)
+    turns = Turns(size.repeats, size.most_seconds, peaks)
+    with clock.stage("encode"), progress.track("Encode", "turns", turns.progress):
+        summary.encode = compare_encoders(encoder, texts, turns, peaks.gflops)
+    turns = Turns(size.repeats, size.most_seconds, peaks)
+    with clock.stage("score"), progress.track("Score", "turns", turns.progress):
+        summary.score = compare_scorers(scorer, queries, passages, pairs, turns, peaks.gflops)
     if size.jobs is not None:
         with clock.stage("job"):
             summary.job = bench_jobs(encoder, scorer, size.jobs, progress)
-
-
-@contextmanager
-def _turns(name: str, repeats: int, peaks: Peaks, progress: Progress) -> Iterator[Turns]:
-    """Turns that measure the peak before each, and tell how many there were."""
-    done = 0
-
-    def before() -> None:
-        nonlocal done
-        peaks.measure()
-        done += 1
-
-    with progress.track(name, "turns", lambda: (done, repeats)):
-        yield Turns(repeats, before)
 
 
 def machine(device: str, dtype: str) -> dict[str, Any]:

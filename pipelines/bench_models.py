@@ -89,30 +89,43 @@ class Peaks:
             torch.cuda.synchronize()
 
 
-@dataclass(frozen=True)
 class Turns:
-    """How often runs take turns, and what is done before each turn."""
+    """Runs that take turns, a matrix product before each turn.
 
-    repeats: int
-    before: Callable[[], None]
+    The first turn is not timed; after it at least one is.
+    """
+
+    def __init__(self, repeats: int, most_seconds: float, peaks: Peaks) -> None:
+        """Time as many turns as `repeats`, but begin none after `most_seconds`."""
+        self._planned, self._done = repeats + 1, 0.0
+        self._most_seconds, self._peaks = most_seconds, peaks
+
+    def progress(self) -> tuple[float, float]:
+        """Turns taken so far, a part of one as a fraction, and all of them."""
+        return self._done, self._planned
 
     def take(
         self, runs: Mapping[str, Callable[[], Any]]
     ) -> tuple[dict[str, list[float]], dict[str, Any]]:
-        """Seconds of each turn of each run, and the results of an untimed turn before them."""
-        results = {name: run() for name, run in runs.items()}
+        """Seconds of each timed turn of each run, and the results of the first turn."""
+        began = time.monotonic()
+        results: dict[str, Any] = {}
         seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(self.repeats):
-            self.before()
+        for turn in range(self._planned):
+            if turn > 1 and time.monotonic() - began > self._most_seconds:
+                break
+            self._peaks.measure()
             for name, run in runs.items():
                 started = time.perf_counter()
-                run()
+                result = run()
                 seconds[name].append(time.perf_counter() - started)
-        return seconds, results
+                results.setdefault(name, result)
+                self._done += 1 / len(runs)
+        return {name: values[1:] for name, values in seconds.items()}, results
 
 
 def compare_encoders(
-    spec: EncoderSpec, texts: Sequence[str], turns: Turns, peaks: Peaks
+    spec: EncoderSpec, texts: Sequence[str], turns: Turns, peak_gflops: Mapping[str, float]
 ) -> dict[str, Any]:
     """`Encoder` on token ids against `SentenceTransformer.encode` on the same texts.
 
@@ -139,7 +152,7 @@ def compare_encoders(
     seconds, results = turns.take(runs)
     cosine = cosines(results["tandem"], np.asarray(results[DEFAULT], np.float32))
     flops = Shape.of(spec.folder).flops(tokens.lengths)
-    return compared(len(texts), seconds, encoder.dtype, flops, peaks.gflops) | {
+    return compared(len(texts), seconds, encoder.dtype, flops, peak_gflops) | {
         "tokens": len(tokens.ids),
         "padding_share": padding_share(tokens.lengths, pack(tokens.lengths, encoder.batch_tokens)),
         "least_cosine": float(cosine.min()),
@@ -153,7 +166,7 @@ def compare_scorers(
     passages: Sequence[str],
     pairs: Pairs,
     turns: Turns,
-    peaks: Peaks,
+    peak_gflops: Mapping[str, float],
 ) -> dict[str, Any]:
     """`Scorer` on token ids against `CrossEncoder.predict` on the same pairs, (n, 2) numbers.
 
@@ -185,7 +198,7 @@ def compare_scorers(
     lengths, _ = pair_lengths(spec.template, query_tokens, passage_tokens, pairs, spec.max_length)
     flops = Shape.of(spec.folder).flops(lengths)
     difference = np.abs(results["tandem"][0] - np.asarray(results[DEFAULT], np.float32))
-    return compared(len(pairs), seconds, scorer.dtype, flops, peaks.gflops) | {
+    return compared(len(pairs), seconds, scorer.dtype, flops, peak_gflops) | {
         "tokens": int(lengths.sum()),
         "padding_share": padding_share(lengths, pack(lengths, scorer.batch_tokens)),
         "greatest_logit_difference": float(difference.max()),

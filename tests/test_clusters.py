@@ -40,7 +40,7 @@ Path(out).write_text(json.dumps({
 def test_both_jobs_end_on_clusters_of_any_shape(
     tmp_path, small_encoder, small_scorer, cpus, gpus, actors
 ):
-    write_jsonl(tmp_path / "corpus.jsonl", [document(n, n) for n in range(1200)])
+    write_jsonl(tmp_path / "corpus.jsonl", [document(n, n) for n in range(600)])
     write_jsonl(tmp_path / "log.jsonl", [{"query_id": "a", "query": "which lock"}])
     config = write_config(tmp_path, small_encoder)
     out = tmp_path / "out.json"
@@ -56,5 +56,5 @@ def test_both_jobs_end_on_clusters_of_any_shape(
     assert result.returncode == 0, result.stderr[-3000:]
     summary = json.loads(out.read_text())
     assert summary["index"]["actors"] == actors
-    assert summary["encoded"] == 1200
+    assert summary["encoded"] == 600
     assert summary["scored"] == 5
