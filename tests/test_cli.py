@@ -194,7 +194,7 @@ def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
     tiny = bench.BenchSize(("bisect", "heapq"), 8, 2, 2, 1, 64)
     monkeypatch.setattr(bench, "bench_size", lambda full: tiny)
     for line in commands:
-        words = shlex.split(line)[1:]
+        words = shlex.split(line, comments=True)[1:]
         if words[0] == "init":
             words.append("new.yaml")
         if words[0] == "demo":
