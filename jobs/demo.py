@@ -48,19 +48,25 @@ def demo(
     with ending(summary, json):
         config = load_config(
             _BUNDLED / "demo.yaml",
-            [f"table.uri={folder / 'index'}", f"output.path={folder / 'run'}", *(set or ())],
+            [
+                f"table.uri={json_module.dumps(str(folder / 'index'))}",
+                f"output.path={json_module.dumps(str(folder / 'run'))}",
+                *(set or ()),
+            ],
         )
         say = stdout().print
         indexing, reranking = IndexSummary(), RerankSummary()
-        say("1. Index: the documentation strings of Python's standard library")
-        run_index(config, indexing)
-        summary.index = asdict(indexing)
-        say("\n2. Rerank: a log of questions about it")
-        run_rerank(config, reranking)
-        summary.rerank = asdict(reranking)
+        try:
+            say("1. Index: the documentation strings of Python's standard library")
+            run_index(config, indexing)
+            say("\n2. Rerank: a log of questions about it")
+            run_rerank(config, reranking)
+        finally:
+            summary.index, summary.rerank = asdict(indexing), asdict(reranking)
         say("\n3. Evaluate: both stages against the judgements")
         _judge(config, summary)
-        _show_examples(config)
+        if summary.evaluate["reranked"]:
+            _show_examples(config)
         summary.files = _files(config)
         say("\nFiles")
         for name, path in summary.files.items():
@@ -167,7 +173,7 @@ def _files(config: Config) -> dict[str, str]:
 
     folder = output_folder(config)
     runs = {"retrieved": RETRIEVED, "reranked": RERANKED, "fused": FUSED}
-    files = {name: str(folder / file) for name, file in runs.items()}
+    files = {name: str(folder / file) for name, file in runs.items() if (folder / file).is_file()}
     return files | {
         "qrels": str(_BUNDLED / "qrels.tsv"),
         "questions": str(_BUNDLED / "questions.jsonl"),

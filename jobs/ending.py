@@ -12,13 +12,15 @@ from typing import Any
 import typer
 
 from pipelines.errors import TandemError, UsageError
-from pipelines.summary import write_json
+from pipelines.summary import require_writable, write_json
 
 
 @contextmanager
 def ending(summary: Any, json: Path | None) -> Iterator[None]:  # noqa: ANN401 - each flow has its own
     """Write the summary at every exit code but 2, and turn an error into its exit code."""
     try:
+        if json is not None:
+            require_writable(json, "--json")
         yield
     except typer.Exit:
         raise

@@ -43,6 +43,8 @@ def verdict(summary: EvaluateSummary, arm: str, prefix: str) -> str:
     counts = ", ".join(
         f"{getattr(summary, prefix + kind)} {kind}" for kind in ("wins", "ties", "losses")
     )
+    if not difference:
+        return f"{arm.capitalize()} left nDCG@10 of retrieved as it was: {counts}."
     better = "raised" if difference > 0 else "lowered"
     sure = "" if p_value < _SIGNIFICANT else ", which may be chance"
     return (

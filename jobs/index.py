@@ -21,9 +21,9 @@ def index(config: ConfigArgument, set: SetOption = None, json: JsonOption = None
 
 def run_index(config: Config, summary: IndexSummary) -> None:
     """Run the flow on a cluster, keep its record, and print what it did."""
+    config.require_corpus()
     from pipelines.cluster import connected
 
-    config.require_corpus()
     with connected():
         from pipelines.errors import UsageError
         from pipelines.indexing import index as flow

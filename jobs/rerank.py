@@ -19,9 +19,9 @@ def rerank(config: ConfigArgument, set: SetOption = None, json: JsonOption = Non
 
 def run_rerank(config: Config, summary: RerankSummary) -> None:
     """Run the flow on a cluster and print what it did."""
+    config.require_queries()
     from pipelines.cluster import connected
 
-    config.require_queries()
     with connected():
         from pipelines.reranking import rerank as flow
 

@@ -11,6 +11,7 @@ from jobs.display import show_table, stdout
 from jobs.ending import ending
 from jobs.options import ConfigArgument, JsonOption, SetOption
 from pipelines.config import Config, load_config
+from pipelines.errors import UsageError
 
 _TEXT_SHOWN = 80
 
@@ -55,6 +56,9 @@ def find(config: Config, summary: SearchSummary, top: int) -> None:
     from pipelines.table.schema import fingerprints_of
     from pipelines.table.search import nearest_documents
 
+    text = normalise(summary.query)
+    if not text:
+        raise UsageError("The query is empty; name something to search for.")
     dataset = open_live(Place.of(config.table))
     settings = config.encoder
     spec = describe_encoder(
@@ -63,7 +67,7 @@ def find(config: Config, summary: SearchSummary, top: int) -> None:
         trust_remote_code=settings.model in config.trust.remote_code,
     )
     require_same_encoder(fingerprints_of(dataset.schema), spec.fingerprint, spec.name)
-    vector = Encoder(spec, dtype=settings.dtype).encode_texts([normalise(summary.query)], "query")
+    vector = Encoder(spec, dtype=settings.dtype).encode_texts([text], "query")
     summary.live = dataset.version
     found = nearest_documents(dataset, vector[0], top, config.index.metric)
     for doc_id, score in found:

@@ -11,6 +11,7 @@ import glob
 import os
 import re
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -238,6 +239,9 @@ def parse_config(raw: dict[str, Any]) -> Config:
     limits = raw.get("limits")
     if isinstance(limits, dict) and isinstance(size := limits.get("max_document_bytes"), str):
         raw = raw | {"limits": limits | {"max_document_bytes": _bytes(size)}}
+    output = raw.get("output")
+    if isinstance(output, dict) and isinstance(path := output.get("path"), str):
+        output["path"] = path.replace("{date}", f"{datetime.now(UTC):%Y-%m-%d}")
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:

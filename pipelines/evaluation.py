@@ -73,9 +73,9 @@ def evaluate(config: Config, summary: EvaluateSummary, only: set[str] | None = N
 def _cost(config: Config, folder: Path) -> dict[str, Any]:
     """What the two stages did, and what a cross-encoder alone would have to."""
     place = Place.of(config.table)
-    chunks = open_live(place).count_rows()
     record = folder / SUMMARY
     run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    chunks = open_live(place, run.get("live")).count_rows()
     queries = run.get("queries", 0)
     counts = {
         "chunks": chunks,

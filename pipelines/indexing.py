@@ -96,11 +96,15 @@ def index(config: Config, summary: IndexSummary, progress: Progress) -> None:
         rejects = _rejects(plan, job.pieces, summary.run)
         count_documents(summary, plan)
         require_equation(summary)
+    if base.live is not None:
+        quarantine.keep(job.place, rejects)
     _require_documents(plan, base, job.place)
+    if base.live is None:
+        quarantine.keep(job.place, rejects)
     _say_plan(progress, summary, job)
-    quarantine.keep(job.place, rejects)
     _require_few_rejects(config, summary)
     if plan.nothing_to_do and not summary.rebuild:
+        summary.chunks["unchanged"] = live.rows.num_rows
         progress.say("Nothing to do: the published version is what the corpus makes.")
         return
     _require_whole_rebuild(summary, plan)
@@ -249,9 +253,10 @@ def _require_documents(plan: Plan, base: Base, place: Place) -> None:
             "The corpus holds no document"
             + (f": all {plan.rows} rows were rejected." if plan.rows else ", so there is nothing.")
         )
-    raise NotPublished(
-        f"The corpus is empty and the published table {place.name} is not; it was left alone."
-    )
+    what = "The corpus is empty"
+    if plan.rows:
+        what = f"All {plan.rows} rows of the corpus were rejected"
+    raise NotPublished(f"{what}, and the published table {place.name} is not; it was left alone.")
 
 
 def _require_few_rejects(config: Config, summary: IndexSummary) -> None:
@@ -284,7 +289,8 @@ def _fragment_rows(stages: Stages, documents: int) -> int:
 def _encoded(tally: TallyActor, documents: int) -> tuple[float, float]:
     """Chunks encoded, and how many there will be, from those of the documents cut so far."""
     sums = tally.read()
-    done, cut = sums.get("encoded", 0), sums.get("documents", 0)
+    done = max(sums.get("encoded", 0), sums.get("staged_rows", 0))
+    cut = sums.get("documents", 0)
     return done, sums.get("chunks", 0) * documents / cut if cut else documents
 
 

@@ -52,7 +52,7 @@ from pipelines.queries.pairs import (
 from pipelines.queries.passages import FetchPassages
 from pipelines.queries.rank import document_logits, fuse
 from pipelines.resources import Stages, plan_stages
-from pipelines.summary import Clock, RerankSummary
+from pipelines.summary import Clock, RerankSummary, require_writable
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live, require_same_encoder
 from pipelines.table.schema import fingerprints_of
@@ -60,8 +60,9 @@ from pipelines.table.schema import fingerprints_of
 NO_RERANKER = "none"
 _QUERIES_A_TASK = 64
 _DOCUMENTS_A_TASK = 512
-# About ten seconds of one actor's work.
-_PAIRS_A_BATCH = {"cpu": 1024, "gpu": 262_144}
+# About ten seconds of one actor's work, but enough batches to keep all actors busy.
+_ROWS_A_BATCH = {"cpu": 1024, "gpu": 262_144}
+_LEAST_ROWS_A_BATCH = 64
 _UNLIMITED_TOKENS = 1 << 30
 
 
@@ -134,6 +135,7 @@ def rerank(config: Config, summary: RerankSummary, progress: Progress) -> None:
 
 def _prepare(config: Config) -> _Job:
     queries, place = config.require_queries(), Place.of(config.table)
+    require_writable(output_folder(config) / "summary.json", "output.path")
     dataset = open_live(place)
     log = read_log(queries)
     path = judgements(config)
@@ -165,7 +167,7 @@ def _encode_queries(job: _Job) -> npt.NDArray[np.float32]:
     texts = [query.text for query in job.log.queries]
     table = pa.table({"query": pa.array(range(len(texts)), pa.int32()), "text": texts})
     encoder = job.config.encoder
-    batch = _PAIRS_A_BATCH["gpu" if job.encoding.actor_gpus else "cpu"]
+    batch = _batch_rows(job.encoding, len(texts))
     encoded = in_blocks(table, batch).map_batches(
         EncodeQueries,
         fn_constructor_args=(
@@ -204,6 +206,8 @@ def _fetch(job: _Job, found: pa.Table | None) -> pa.Table:
     names |= set() if found is None else set(found["doc_id"].to_pylist())
     documents = pa.table({"doc_id": pa.array(sorted(names), pa.string())})
     fetch = FetchPassages(job.dataset, job.scorer.tokenizer if job.scorer else None)
+    if not names:
+        return fetch.nothing()
     chunks = collected(
         in_blocks(documents, _DOCUMENTS_A_TASK).map_batches(
             fetch, batch_size=None, batch_format="pyarrow", **job.scoring.task
@@ -222,7 +226,7 @@ def _first_stage(
         for item in query.candidates:
             if item.doc_id not in known:
                 message = f"A candidate of query {query.query_id} that the table does not hold."
-                place = log.first_line(number)
+                place = log.first_places[number]
                 log.rejects.append(Rejected(*place, item.doc_id, "unknown_document", message))
     if found is None:
         return logged_first(log.queries, known, queries.top_k)
@@ -265,7 +269,7 @@ def _score(
     summary.scored, summary.reused, summary.resumed, summary.cut = len(possible), 0, 0, 0
     if not len(possible):
         return logits
-    batch = _PAIRS_A_BATCH["gpu" if stages.actor_gpus else "cpu"]
+    batch = _batch_rows(stages, len(possible))
     scored = collected(
         in_blocks(table, batch).map_batches(
             ScorePairs,
@@ -315,7 +319,7 @@ def _reject_long(log: Log, texts: list[str], fit: npt.NDArray[np.bool_]) -> None
     for number, query in enumerate(log.queries):
         if query.text in long:
             message = f"Query {query.query_id} leaves no room for a passage; it is not reranked."
-            place = log.first_line(number)
+            place = log.first_places[number]
             log.rejects.append(Rejected(*place, None, "query_too_long", message))
 
 
@@ -349,6 +353,11 @@ def _count_pairs(
     asked = np.bincount(job.log.line_queries, minlength=len(job.log.queries))
     summary.pairs = int(asked[query_of_candidate[selection.candidate]].sum())
     summary.left_out_chunks = selection.left_out
+
+
+def _batch_rows(stages: Stages, rows: int) -> int:
+    usual = _ROWS_A_BATCH["gpu" if stages.actor_gpus else "cpu"]
+    return max(min(usual, -(-rows // (4 * stages.actors))), _LEAST_ROWS_A_BATCH)
 
 
 def _rates(summary: RerankSummary) -> None:

@@ -93,12 +93,23 @@ def plan_stages(nodes: Sequence[Node], pool: Pool, key: str) -> Stages:
     actors = fitting if pool.actors == "auto" else pool.actors
     if actors > fitting:
         raise UsageError(f"{key}.actors is {actors}; the cluster holds {fitting} at a time.")
-    free = sum(node.cpus for node in nodes) - actors * cpus
+    free = _left_over(nodes, actors, cpus, gpus)
     # Half a CPU is left free for small tasks, not taken from the threads.
     threads = max(1, int(cpus)) if gpus else ceil(cpus)
     # Beside GPUs the CPUs have nothing else to do, and reading and cutting keep them busy.
-    task_cpus = max(min(1.0, free / 2), TASK_CPUS) if gpus else TASK_CPUS
-    return Stages(actors, cpus, gpus, threads, task_cpus, max(1, int(free / task_cpus)))
+    task_cpus = max(min(1.0, max(free) / 2), TASK_CPUS) if gpus else TASK_CPUS
+    readers = sum(int(cpus_left / task_cpus + 1e-9) for cpus_left in free)
+    return Stages(actors, cpus, gpus, threads, task_cpus, max(1, readers))
+
+
+def _left_over(nodes: Sequence[Node], actors: int, cpus: float, gpus: float) -> list[float]:
+    """The CPUs that each node has left when the actors stand where they fit."""
+    free = []
+    for node in nodes:
+        here = min(_fits(node, cpus, gpus), actors) if node.gpus or not gpus else 0
+        actors -= here
+        free.append(node.cpus - here * cpus)
+    return free
 
 
 def _fits(node: Node, cpus: float, gpus: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from pipelines.errors import UsageError
 
 
 def new_run() -> str:
@@ -65,7 +68,7 @@ class IndexSummary:
     cut: int = 0
     quarantined: int = 0
     quarantined_by: dict[str, int] = field(default_factory=dict)
-    gate: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=lambda: {"passed": None, "recall": None})
     models: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
@@ -126,6 +129,18 @@ class EvaluateSummary:
     cost: dict[str, Any] = field(default_factory=dict)
     by_query: dict[str, dict[str, float]] = field(default_factory=dict)
     error: str | None = None
+
+
+def require_writable(path: Path, key: str) -> None:
+    """Check that a file can be made, before anything is worked for it.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    blocked = path.is_dir() if nearest == path else not nearest.is_dir()
+    if blocked or not os.access(nearest, os.W_OK):
+        raise UsageError(f"{key}: {path} cannot be written.")
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401

@@ -164,7 +164,11 @@ class ScorePairs:
         self._scorer = Scorer(self._inputs.spec, dtype=dtype, threads=threads)
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
-        """Score the pairs."""
+        """Score the pairs.
+
+        Raises:
+            TandemError: the model gave a score that is not finite.
+        """
         report = _Report(self._tell, "scored")
         queries, passages = self._inputs.queries, self._inputs.passages
         columns = [pairs[name].to_numpy() for name in ("query", "passage")]
@@ -176,5 +180,10 @@ class ScorePairs:
             logits, cut = self._scorer.score_texts(texts), np.zeros(len(texts), np.int32)
             report.add(len(texts), 0)
         report.send()
+        if not np.isfinite(logits).all():
+            raise TandemError(
+                f"Model {self._inputs.spec.name} gave a score that is not finite; "
+                "try reranker.dtype float32."
+            )
         scored = pairs.append_column("logit", pa.array(logits))
         return scored.append_column("cut", pa.array(cut))

@@ -6,7 +6,7 @@ own for `logged`, similarity for `retrieved` and for `both`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import lance
 import numpy as np
@@ -104,14 +104,6 @@ def by_similarity(
                 source = "both"
             rows.append((number, doc_id, rank, score, source))
     return _table(rows)
-
-
-def unknown_candidates(queries: Sequence[Query], known: set[str]) -> Iterator[tuple[int, str]]:
-    """The logged candidates that the table does not hold, as (query, document)."""
-    for number, query in enumerate(queries):
-        for candidate in query.candidates:
-            if candidate.doc_id not in known:
-                yield number, candidate.doc_id
 
 
 def _known(query: Query, known: set[str], top_k: int) -> list[Candidate]:

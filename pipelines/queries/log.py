@@ -7,15 +7,19 @@ it; what a log asks a thousand times is retrieved and scored once.
 from __future__ import annotations
 
 import unicodedata
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from pipelines.config import Queries, expand
 from pipelines.corpus.read import jsonl, parquet
-from pipelines.corpus.read.pieces import jsonl_pieces
 from pipelines.corpus.read.rows import Reject
 from pipelines.errors import UsageError
+
+_LARGEST_SCORE = 1e38
 
 
 class Candidate(NamedTuple):
@@ -54,6 +58,7 @@ class Log:
         line_ids: the id of each line that came out.
         line_queries: the number of each line's distinct query.
         line_places: source and position of each line.
+        first_places: source and position of the line that asked each distinct query first.
         rejects: what did not come out.
     """
 
@@ -61,11 +66,8 @@ class Log:
     line_ids: list[str] = field(default_factory=list)
     line_queries: list[int] = field(default_factory=list)
     line_places: list[tuple[str, int]] = field(default_factory=list)
+    first_places: list[tuple[str, int]] = field(default_factory=list)
     rejects: list[Rejected] = field(default_factory=list)
-
-    def first_line(self, query: int) -> tuple[str, int]:
-        """Source and position of the line that asked a distinct query first."""
-        return self.line_places[self.line_queries.index(query)]
 
 
 def normalise(text: str) -> str:
@@ -94,13 +96,16 @@ def read_log(settings: Queries) -> Log:
         if isinstance(parsed, tuple):
             log.rejects.append(Rejected(source, position, None, *parsed))
             continue
-        number = seen_queries.setdefault((parsed.text, parsed.candidates), len(log.queries))
+        asked = (parsed.text, parsed.candidates)
+        number = seen_queries.get(asked, len(log.queries))
         if seen_ids.setdefault(parsed.query_id, number) != number:
             message = f"The id {parsed.query_id} asked another query before."
             log.rejects.append(Rejected(source, position, None, "doubled_id", message))
             continue
         if number == len(log.queries):
+            seen_queries[asked] = number
             log.queries.append(parsed)
+            log.first_places.append((source, position))
         log.line_ids.append(parsed.query_id)
         log.line_queries.append(number)
         log.line_places.append((source, position))
@@ -117,20 +122,25 @@ def _columns(settings: Queries) -> dict[str, str]:
 
 
 def _rows(settings: Queries) -> Iterator[tuple[str, Any]]:
-    """Every row with its source, or a reject."""
-    if settings.format == "parquet":
-        columns = list(_columns(settings).values())
-        for file, source in expand(settings.paths, "queries.paths", parquet.ENDINGS):
-            groups = range(len(parquet.row_groups(file)))
-            for item in parquet.read_rows(file, list(groups), 0, columns):
-                yield source, item
-        return
+    """Every row with its source, or a reject; a file that breaks off ends with a reject."""
     endings: tuple[str, ...] = jsonl.ENDINGS
-    if settings.format == "beir":
+    if settings.format == "parquet":
+        endings = parquet.ENDINGS
+    elif settings.format == "beir":
         endings = tuple(f"queries{ending}" for ending in jsonl.ENDINGS)
-    for piece in jsonl_pieces(expand(settings.paths, "queries.paths", endings), 1):
-        for item in jsonl.read_lines(str(piece.file), piece.start, piece.end):
-            yield piece.source, item
+    for file, source in expand(settings.paths, "queries.paths", endings):
+        try:
+            for item in _file_rows(settings, file):
+                yield source, item
+        except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+            yield source, Reject(0, None, "unreadable_file", f"{file}: {error}"[:300])
+
+
+def _file_rows(settings: Queries, file: str) -> Iterator[Any]:
+    if settings.format != "parquet":
+        return jsonl.read_lines(file, 0, None)
+    groups = range(len(parquet.row_groups(file)))
+    return parquet.read_rows(file, list(groups), 0, list(_columns(settings).values()))
 
 
 def _query_of(row: Mapping[str, Any], settings: Queries) -> Query | tuple[str, str]:
@@ -173,7 +183,7 @@ def _candidates(raw: object) -> list[Candidate] | None:
             doc_id = str(doc_id)
         if not isinstance(doc_id, str) or not doc_id:
             return None
-        if not isinstance(rank, int | None) or not isinstance(score, float | int | None):
+        if not isinstance(rank, int | None) or not _readable(doc_id, score):
             return None
         found.setdefault(doc_id, Candidate(doc_id, rank, None if score is None else float(score)))
     candidates = list(found.values())
@@ -181,6 +191,15 @@ def _candidates(raw: object) -> list[Candidate] | None:
         last = len(candidates) + max(candidate.rank or 0 for candidate in candidates)
         candidates.sort(key=lambda item: last if item.rank is None else item.rank)
     return candidates
+
+
+def _readable(doc_id: str, score: object) -> bool:
+    """Whether an id is Unicode, and a score none or a number that single precision can hold."""
+    try:
+        doc_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return score is None or (isinstance(score, float | int) and abs(score) < _LARGEST_SCORE)
 
 
 def _require_columns(settings: Queries, fields: Sequence[str] | set[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +65,8 @@ class Ranked:
 
 
 def output_folder(config: Config) -> Path:
-    """Where a run writes: `output.path`, with `{date}` filled in."""
-    return Path(config.output.path.replace("{date}", f"{datetime.now(UTC):%Y-%m-%d}"))
+    """Where a run writes."""
+    return Path(config.output.path)
 
 
 def judgements(config: Config) -> Path | None:

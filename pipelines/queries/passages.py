@@ -34,6 +34,10 @@ class FetchPassages:
         tokenize = Tokenize(self._tokenizer, _LONGEST_PASSAGE_TOKENS, special=False)
         return kept.append_column("token_ids", tokenize(passages)[0].to_arrow())
 
+    def nothing(self) -> pa.Table:
+        """What comes of no documents."""
+        return self(pa.table({"doc_id": pa.array([""], pa.string())})).slice(0, 0)
+
 
 def quoted(text: str) -> str:
     """A string as a literal of a Lance filter."""

@@ -11,11 +11,17 @@ import numpy as np
 from pipelines.queries.pairs import Ints
 from pipelines.queries.rank import Floats, strictly_falling
 
+_SPACE = re.compile(r"\s")
 _BLANK = re.compile(r"[\s%]")
 
 
 def trec_id(name: str) -> str:
-    """An id as it stands in a run file: white space, which ends a field there, as %20 and so on."""
+    """An id as it stands in a run file: white space, which ends a field there, as %20 and so on.
+
+    Most ids hold none and stay as they are; in one that does, a percent sign is escaped too.
+    """
+    if not _SPACE.search(name):
+        return name
     return _BLANK.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), name)
 
 
@@ -59,7 +65,7 @@ def names_of(
     """The ids that each distinct query is written under: the first, and every other judged one."""
     names = [[query_id] for query_id in first_ids]
     for line_id, number in zip(line_ids, line_queries, strict=True):
-        if line_id in judged and line_id not in names[number]:
+        if trec_id(line_id) in judged and line_id not in names[number]:
             names[number].append(line_id)
     return names
 

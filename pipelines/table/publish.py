@@ -45,14 +45,14 @@ def live_version(place: Place) -> int | None:
     return tag["version"] if tag else None
 
 
-def open_live(place: Place) -> lance.LanceDataset:
-    """The published version.
+def open_live(place: Place, version: int | None = None) -> lance.LanceDataset:
+    """The published version, or one that was published when a run noted it.
 
     Raises:
         InputMissing: nothing is published.
     """
-    version = live_version(place)
-    if version is None:
+    version = version or live_version(place)
+    if version is None or not place.exists():
         raise InputMissing(
             f"The table {place.name} in {place.uri} has no published version; run `tandem index`."
         )

@@ -27,7 +27,9 @@ PLAIN_FIELDS = (
     pa.field("tokens", pa.int32()),
     pa.field("cut_tokens", pa.int32()),
 )
-RESERVED = {field.name for field in PLAIN_FIELDS} | {"vector", "_rowid", "_rowaddr", "_distance"}
+# What stages add on the way to the table.
+_ON_THE_WAY = {"chunks_of_document", "token_ids", "encoded"}
+RESERVED = {field.name for field in PLAIN_FIELDS} | {"vector"} | _ON_THE_WAY
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,10 @@ def table_schema(
         UsageError: a metadata column has a name that the table itself uses.
     """
     for name in metadata:
-        if name in RESERVED:
+        if name in RESERVED or name.startswith(("_row", "_distance")) or set(name) & set(".`"):
             raise UsageError(
-                f"corpus.metadata names {name!r}, a column that the table itself uses; "
-                "rename it in the corpus."
+                f"corpus.metadata names {name!r}, a name that the table cannot give to it; "
+                "rename the column in the corpus."
             )
     vector = pa.field("vector", pa.list_(pa.float32(), dimension))
     extra = [pa.field(name, kind) for name, kind in metadata.items()]
