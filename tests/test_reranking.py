@@ -247,3 +247,11 @@ def test_another_encoder_than_the_tables_is_refused(table, tmp_path, small_score
     )
     with pytest.raises(UsageError, match=r"encoder\.model"):
         run_rerank(config)
+
+
+def test_a_log_without_any_candidate_ends_with_empty_runs(rerank_on):
+    summary, out, _ = rerank_on(
+        [{"query_id": "a", "query": "lock", "candidates": []}], candidates="logged"
+    )
+    assert summary.distinct_pairs == summary.scored == 0
+    assert read_run(out / "retrieved.trec") == {}

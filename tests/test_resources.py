@@ -124,3 +124,16 @@ def test_a_quarter_of_a_cpu_is_always_left(
             on_node += 1
         places += on_node
     assert places >= stages.actors
+
+
+@pytest.mark.parametrize(
+    "nodes", [[Node(1, 1)] * 4, [Node(8, 8)] * 3, [Node(4, 4)] * 3, [Node(4, 0), Node(16, 4)]]
+)
+def test_some_node_holds_a_task_beside_its_actors(nodes):
+    stages = plan_stages(nodes, Pool(), "resources.encoder")
+    used = [
+        min(int(node.gpus), int((node.cpus - 0.25) / stages.actor_cpus)) * stages.actor_cpus
+        for node in nodes
+    ]
+    left = max(node.cpus - busy for node, busy in zip(nodes, used, strict=True))
+    assert stages.task_cpus <= left + 1e-9
