@@ -15,7 +15,8 @@ from jobs.evaluate import show_arms, show_cost
 from jobs.index import run_index
 from jobs.options import JsonOption, SetOption
 from jobs.rerank import run_rerank
-from pipelines.config import Config, load_config
+from pipelines.config import Config
+from pipelines.config_file import load_config
 from pipelines.summary import EvaluateSummary, IndexSummary, RerankSummary
 
 _BUNDLED = Path(__file__).resolve().parents[1] / "pipelines" / "bundled"

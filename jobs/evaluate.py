@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.display import duration, show_table, stdout
 from jobs.ending import ending
 from jobs.options import ConfigArgument, JsonOption, SetOption
-from pipelines.config import load_config
+from pipelines.config_file import load_config
 from pipelines.summary import ARMS, EvaluateSummary
 
 _SIGNIFICANT = 0.05

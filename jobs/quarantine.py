@@ -10,7 +10,7 @@ import typer
 from jobs.display import show_table, stdout
 from jobs.ending import ending
 from jobs.options import ConfigArgument, JsonOption, SetOption
-from pipelines.config import load_config
+from pipelines.config_file import load_config
 
 
 @dataclass

@@ -5,7 +5,8 @@ from __future__ import annotations
 from jobs.display import Display, duration, show_table, stdout
 from jobs.ending import ending
 from jobs.options import ConfigArgument, JsonOption, SetOption
-from pipelines.config import Config, load_config
+from pipelines.config import Config
+from pipelines.config_file import load_config
 from pipelines.summary import RerankSummary
 
 

@@ -10,7 +10,8 @@ import typer
 from jobs.display import show_table, stdout
 from jobs.ending import ending
 from jobs.options import ConfigArgument, JsonOption, SetOption
-from pipelines.config import Config, load_config
+from pipelines.config import Config
+from pipelines.config_file import load_config
 from pipelines.errors import UsageError
 
 _TEXT_SHOWN = 80

@@ -8,7 +8,7 @@ from typing import Any
 from jobs.display import show_table
 from jobs.ending import ending
 from jobs.options import ConfigArgument, JsonOption, SetOption
-from pipelines.config import load_config
+from pipelines.config_file import load_config
 
 
 @dataclass

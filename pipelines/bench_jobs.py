@@ -21,7 +21,8 @@ import pyarrow as pa
 
 from pipelines.bench_models import UNLIMITED_TOKENS
 from pipelines.cluster import connected
-from pipelines.config import Config, parse_config
+from pipelines.config import Config
+from pipelines.config_file import parse_config
 from pipelines.corpus.identity import passage
 from pipelines.indexing import index
 from pipelines.models.encoder import Encoder

@@ -8,7 +8,8 @@ import lance
 import lancedb
 import yaml
 
-from pipelines.config import Config, parse_config
+from pipelines.config import Config
+from pipelines.config_file import parse_config
 from pipelines.progress import Silent
 from pipelines.summary import IndexSummary, RerankSummary
 

@@ -155,7 +155,7 @@ def test_the_commented_configuration_is_valid_and_shows_the_defaults(tmp_path):
     assert again.exit_code == 2
     text = (tmp_path / "new.yaml").read_text()
     shown = yaml.safe_load(re.sub(r"^(\s*)# (?=[ a-z_]+:)", r"\1", text, flags=re.MULTILINE))
-    from pipelines.config import parse_config
+    from pipelines.config_file import parse_config
 
     plain = parse_config(yaml.safe_load(text)).model_dump()
     full = parse_config(shown).model_dump()

@@ -18,7 +18,7 @@ cpus, gpus, config, scorer, log, out = sys.argv[1:]
 ray.init(address="local", num_cpus=int(cpus), num_gpus=int(gpus), include_dashboard=False,
          log_to_driver=False, logging_level=logging.ERROR)
 from pathlib import Path
-from pipelines.config import load_config
+from pipelines.config_file import load_config
 from pipelines.indexing import index
 from pipelines.reranking import rerank
 from pipelines.progress import Silent

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.config import Config, expand, load_config, parse_config
+from pipelines.config import Config
+from pipelines.config_file import load_config, parse_config
+from pipelines.corpus.read.paths import expand
 from pipelines.errors import InputMissing, UsageError
 
 MINIMAL = {"corpus": {"format": "jsonl", "paths": ["docs.jsonl"]}, "table": {"uri": "index"}}

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipelines.config import Queries, expand
+from pipelines.config import Queries
 from pipelines.corpus.read import jsonl, parquet
+from pipelines.corpus.read.paths import expand
 from pipelines.corpus.read.rows import Reject
 from pipelines.errors import UsageError
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.config import Corpus, expand
+from pipelines.config import Corpus
 from pipelines.corpus.read import jsonl, parquet, pydocs
+from pipelines.corpus.read.paths import expand
 from pipelines.corpus.read.rows import Document, Mapped, Reject, checked, document_of
 from pipelines.corpus.types import column_type
 
