@@ -55,7 +55,7 @@ class JobSize:
     """
 
     corpus: tuple[str, ...]
-    top_k: int = 10
+    top_k: int = 5
     repeats: int = 3
     most_seconds: float = 120.0
 
