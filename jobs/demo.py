@@ -145,7 +145,8 @@ def _show_examples(config: Config) -> None:
     first, second = read_run(folder / RETRIEVED), read_run(folder / RERANKED)
     before, after = measure(qrels, first)[PRIMARY], measure(qrels, second)[PRIMARY]
     helped, harmed = most_changed(before, after, 1)
-    middle = sorted(qrels, key=lambda query: (abs(after[query] - before[query]), query))
+    answered = [query for query in qrels if before[query]]
+    middle = sorted(answered, key=lambda query: (abs(after[query] - before[query]), query))
     texts = {
         question["query_id"]: question["query"]
         for question in map(

@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.bench_jobs import QUESTIONS, JobSize, bench_jobs
 from pipelines.bench_models import (
     DEFAULT,
     UNLIMITED_TOKENS,
@@ -40,6 +39,7 @@ from pipelines.models.tokens import Tokenize
 from pipelines.progress import Progress
 from pipelines.summary import Clock
 
+QUESTIONS = Path(__file__).resolve().parent / "bundled" / "questions.jsonl"
 # Upper ends of the bands of token counts that texts are drawn from in equal parts.
 BANDS_TOKENS = (32, 64, 128, 256)
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile")
@@ -47,6 +47,23 @@ _SEED = 7
 _LEAST_PASSAGES = 200
 _SOME_PACKAGES = ("asyncio", "builtins", "email", "http", "logging")
 _INSTALLED = ("stdlib", "numpy", "pyarrow", "ray", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class JobSize:
+    """What jobs work on.
+
+    Attributes:
+        corpus: packages whose documentation strings are indexed.
+        top_k: documents that the rerank job takes for each question.
+        repeats: how often each job is run, on a table of its own.
+        most_seconds: no other repeat begins after so long.
+    """
+
+    corpus: tuple[str, ...]
+    top_k: int = 5
+    repeats: int = 3
+    most_seconds: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +135,6 @@ def bench(size: BenchSize, summary: BenchSummary, progress: Progress) -> None:
     with clock.stage("start"):
         dtype = resolve_dtype("auto", device)
         summary.machine = machine(device, dtype)
-        progress.say(_machine_line(summary.machine))
         encoder = describe_encoder(locate("bundled", None, "encoder"))
         scorer = describe_scorer(locate("bundled", None, "scorer"))
         texts = draw_texts(size, encoder)
@@ -132,7 +148,12 @@ def bench(size: BenchSize, summary: BenchSummary, progress: Progress) -> None:
     with clock.stage("score"), progress.track("Score", "turns", turns.progress):
         summary.score = compare_scorers(scorer, queries, passages, pairs, turns, peaks.gflops)
     if size.jobs is not None:
-        with clock.stage("job"):
+        from pipelines.cluster import connected
+
+        with clock.stage("job"), connected():
+            # Lance is not to be loaded before Ray has started its processes.
+            from pipelines.bench_jobs import bench_jobs
+
             summary.job = bench_jobs(encoder, scorer, size.jobs, progress)
 
 
@@ -219,11 +240,3 @@ def draw_pairs(size: BenchSize, texts: Sequence[str]) -> tuple[list[str], list[s
     drawn = [rng.choice(len(passages), each, replace=False) for _ in queries]
     pairs = [(query, text) for query, places in enumerate(drawn) for text in places.tolist()]
     return queries, passages, np.asarray(pairs, np.int32)
-
-
-def _machine_line(found: dict[str, Any]) -> str:
-    features = ", ".join(found["features"]) or "no feature of note"
-    return (
-        f"{found['processor']} ({features}), {found['cores']} cores, {found['threads']} threads, "
-        f"{found['gpu'] or 'no GPU'}, torch {found['torch']}, dtype {found['dtype']}"
-    )

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,8 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines.bench import QUESTIONS, JobSize
 from pipelines.bench_models import UNLIMITED_TOKENS
-from pipelines.cluster import connected
 from pipelines.config import Config
 from pipelines.config_file import parse_config
 from pipelines.corpus.identity import passage
@@ -39,25 +38,7 @@ from pipelines.summary import IndexSummary, RerankSummary
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live
 
-QUESTIONS = Path(__file__).resolve().parent / "bundled" / "questions.jsonl"
 _SECONDS_BETWEEN_LOOKS = 0.05
-
-
-@dataclass(frozen=True)
-class JobSize:
-    """What jobs work on.
-
-    Attributes:
-        corpus: packages whose documentation strings are indexed.
-        top_k: documents that the rerank job takes for each question.
-        repeats: how often each job is run, on a table of its own.
-        most_seconds: no other repeat begins after so long.
-    """
-
-    corpus: tuple[str, ...]
-    top_k: int = 5
-    repeats: int = 3
-    most_seconds: float = 120.0
 
 
 class Watch:
@@ -111,12 +92,13 @@ def bench_jobs(
 ) -> dict[str, Any]:
     """Index and rerank, and measure each stage alone on what its job has worked on.
 
-    Medians over the repeats. `rate` counts chunks a second; `rerank` holds the same of pairs.
+    A cluster must be connected. Medians over the repeats. `rate` counts chunks a second; `rerank`
+    holds the same of pairs.
     """
     stages = Encoder(encoder), Scorer(scorer)
     parts: dict[str, list[dict[str, float]]] = {"index": [], "rerank": []}
     done = 0
-    with connected(), progress.track("Jobs", "jobs", lambda: (done, 2 * size.repeats)):
+    with progress.track("Jobs", "jobs", lambda: (done, 2 * size.repeats)):
         began = time.monotonic()
         while done < 2 * size.repeats and (
             not done or time.monotonic() - began < size.most_seconds

@@ -90,10 +90,7 @@ class Peaks:
 
 
 class Turns:
-    """Runs that take turns, a matrix product before each turn.
-
-    The first turn is not timed; after it at least one is.
-    """
+    """Runs that take turns, the first of which is not timed; before each the peak is measured."""
 
     def __init__(self, repeats: int, most_seconds: float, peaks: Peaks) -> None:
         """Time as many turns as `repeats`, but begin none after `most_seconds`."""
