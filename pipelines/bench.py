@@ -81,10 +81,10 @@ class BenchSize:
     """
 
     corpus: tuple[str, ...] = ("stdlib",)
-    texts: int = 320
-    queries: int = 20
+    texts: int = 256
+    queries: int = 16
     passages_a_query: int = 16
-    repeats: int = 3
+    repeats: int = 5
     most_seconds: float = 90.0
     matrix: int = 2048
     jobs: JobSize | None = None
