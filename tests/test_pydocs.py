@@ -1,3 +1,4 @@
+import builtins
 import sys
 import warnings
 from collections import Counter
@@ -319,6 +320,18 @@ def test_replaced_hook_is_read_as_it_was(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", lambda *error: None)
     rows = by_id(read_all("sys"))
     assert rows["sys.excepthook"].text.startswith("Handle an exception")
+
+
+def test_replaced_builtin_is_read_as_it_was(monkeypatch):
+    monkeypatch.setattr(builtins, "print", lambda *values: None)
+    rows = by_id(read_module(Module("builtins", None)))
+    assert rows["builtins.print"].text.startswith("Prints the values to a stream")
+
+
+def test_live_module_that_cannot_be_loaded_is_one_reject():
+    (reject,) = read_module(Module("no_such_module", None))
+    assert reject.reason == "unreadable_file"
+    assert "No module named 'no_such_module'" in reject.message
 
 
 def test_entries_overlap():

@@ -14,7 +14,8 @@ from importlib.machinery import (
 )
 from pathlib import Path
 
-from pipelines.corpus.read.docstrings import live_docstrings, source_docstrings
+from pipelines.corpus.read.docstrings import source_docstrings
+from pipelines.corpus.read.live_docstrings import live_docstrings
 from pipelines.corpus.read.rows import Document, Reject
 from pipelines.errors import InputMissing
 
