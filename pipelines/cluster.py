@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -14,8 +15,9 @@ import ray
 import ray.data
 from ray.data import DataContext
 
+from pipelines.corpus.claims import Claims
 from pipelines.progress import Tally, Tell
-from pipelines.resources import Node
+from pipelines.resources import Node, Stages
 
 
 @contextmanager
@@ -80,17 +82,88 @@ class Shared:
         return ray.get(self._held[0])
 
 
+class Shards:
+    """Values in the object store, held by the driver: workers call this to have one of them."""
+
+    def __init__(self, refs: Sequence[Any]) -> None:
+        self._refs = list(refs)
+
+    def __call__(self, number: int) -> Any:  # noqa: ANN401 - whatever a task returned
+        """One of the values."""
+        return ray.get(self._refs[number])
+
+
 class TallyActor:
-    """A tally that workers anywhere in the cluster add to."""
+    """A tally that workers anywhere in the cluster add to, and the word to stop that they ask for.
+
+    `stopped` is a callable for workers.
+    """
 
     def __init__(self) -> None:
         self._handle: Any = ray.remote(Tally).options(num_cpus=0).remote()
         self.tell = Tell(self._handle)
+        self.stopped = partial(_ask, self._handle, "stopped")
 
     def read(self) -> dict[str, float]:
         """The sums so far."""
         sums: dict[str, float] = ray.get(self._handle.read.remote())
         return sums
+
+    def stop(self) -> None:
+        """Ask all workers to finish what they have begun and begin nothing more."""
+        ray.get(self._handle.stop.remote())
+
+
+def claims() -> Callable[..., Any]:
+    """The claims of a run, in an actor of their own: a callable for workers."""
+    handle = ray.remote(Claims).options(num_cpus=0, max_restarts=-1).remote()
+    return partial(_ask, handle, "claim")
+
+
+def run_tasks(
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    returns: int = 1,
+    done: Callable[[int], None] | None = None,
+    **options: Any,  # noqa: ANN401 - Ray's own
+) -> list[list[Any]]:
+    """Run a function once for each tuple of arguments, as tasks; references to what they return.
+
+    References among the arguments arrive as their values. Each task returns one value, or a
+    sequence of so many as `returns` says; the answer has a list of references for each task.
+    `done` is told the number of each task that ended, and an error of a task is raised; without it
+    nothing is waited for.
+    """
+    remote: Any = ray.remote(function).options(num_returns=returns, **options)
+    refs = [remote.remote(*values) for values in arguments]
+    found = [[ref] if returns == 1 else list(ref) for ref in refs]
+    if done is not None:
+        numbers = {ref[0]: number for number, ref in enumerate(found)}
+        left = list(numbers)
+        while left:
+            ready, left = ray.wait(left, num_returns=1, fetch_local=False)
+            ray.get(ready)
+            done(numbers[ready[0]])
+    return found
+
+
+def compaction_run(stages: Stages) -> Callable[[Sequence[Callable[[], Any]]], list[Any]]:
+    """What runs the tasks of a compaction: one here, several as tasks of the cluster."""
+
+    def run(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+        if len(tasks) == 1:
+            return [tasks[0]()]
+        return ray.get([refs[0] for refs in run_tasks(_call, [(t,) for t in tasks], **stages.task)])
+
+    return run
+
+
+def _call(function: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever it returns
+    return function()
+
+
+def _ask(handle: Any, method: str, *values: Any) -> Any:  # noqa: ANN401 - an actor of Ray's
+    return ray.get(getattr(handle, method).remote(*values))
 
 
 def collected(dataset: ray.data.Dataset) -> pa.Table:

@@ -74,8 +74,9 @@ class Index(Section):
 
 
 class Publish(Section):
-    """What a version must satisfy to become `live`."""
+    """Whether a version becomes `live` by itself, and what it must satisfy."""
 
+    auto: bool = True
     max_deleted_fraction: Fraction = 0.2
 
 
@@ -138,6 +139,19 @@ class Limits(Section):
     rejects_hold_deletions: bool = True
 
 
+class Keep(Section):
+    """Published versions that stay: the newest so many, and all of the last days."""
+
+    versions: Positive = 10
+    days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 7
+
+
+class Cost(Section):
+    """What the cluster costs, to say what a plan would."""
+
+    price_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
 class Trust(Section):
     """Models whose own code may run."""
 
@@ -158,6 +172,8 @@ class Config(Section):
     output: Output = Output()
     resources: Resources = Resources()
     limits: Limits = Limits()
+    keep: Keep = Keep()
+    cost: Cost = Cost()
     trust: Trust = Trust()
 
     def require_corpus(self) -> Corpus:

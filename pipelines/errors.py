@@ -5,7 +5,8 @@ TandemError                1
 │   ├── InputMissing       2  what the configuration names does not exist
 │   └── ModelError         2  a model that cannot be found, loaded or used
 ├── NotPublished           3  the gate, the quarantine limit or an empty corpus held it back
-└── TableHeld              4  another run committed first
+├── TableHeld              4  another run holds the table, or committed first
+└── Interrupted            1  stopped by a signal; what was done is staged
 """
 
 
@@ -39,3 +40,7 @@ class TableHeld(TandemError):  # noqa: N818
     """Another run changed the table while this one worked."""
 
     exit_code = 4
+
+
+class Interrupted(TandemError):  # noqa: N818
+    """A signal stopped the run; the next one takes what is staged."""

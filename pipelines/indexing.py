@@ -1,282 +1,357 @@
 """The first flow: from a corpus to a published version of the table.
 
-    read -> plan -> chunk -> encode -> stage -> commit -> index -> gate -> publish
+    read -> plan -> chunk -> encode -> stage -> commit -> compact -> index -> gate -> publish
+                                                                                   -> clean up
 
-The driver plans on ids and hashes. Documents are then read, cut, encoded and staged by one Ray Data
-pipeline, which commits nothing; the driver commits once, checks what it made, and moves `live`.
+The plan is made of ids and hashes. Documents are then read, cut, encoded and staged by one Ray
+Data pipeline, which commits nothing; the driver commits once, checks what it made, and moves
+`live`. Whatever dies on the way, the next run takes what is staged and does the rest.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import lance
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import ray
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-from pipelines import quarantine
-from pipelines.cluster import Shared, TallyActor, cluster_nodes, quiet_ray_data
+from pipelines.cluster import Shared, claims, compaction_run, run_tasks
 from pipelines.config import Config
-from pipelines.corpus.chunk import Chunk, ChunkerSettings, chunker_settings
-from pipelines.corpus.plan import Plan, make_plan, require_fields, signatures
-from pipelines.corpus.read.pieces import Piece, corpus_pieces, declared_types
-from pipelines.corpus.read.ray_source import read_keys, wanted_documents
-from pipelines.corpus.read.rows import Mapped
-from pipelines.corpus.types import decide_columns
-from pipelines.counting import count_chunks, count_documents, require_equation
-from pipelines.errors import NotPublished, UsageError
-from pipelines.models.load import EncoderSpec, describe_encoder, locate
-from pipelines.models.stages import EncodeChunks
+from pipelines.corpus.chunk import Chunk
+from pipelines.corpus.claims import Claim
+from pipelines.corpus.identity import digest
+from pipelines.corpus.origin import COPIED
+from pipelines.corpus.read.ray_source import wanted_documents
+from pipelines.counting import count_plan, count_staged
+from pipelines.errors import NotPublished, TandemError
+from pipelines.index_job import REAL_MODELS, Job, Models, Request, Source, prepare
+from pipelines.interrupt import Interrupt
+from pipelines.planning import Found, look
 from pipelines.progress import Progress
-from pipelines.resources import Stages, plan_stages
+from pipelines.refusals import require_sense
+from pipelines.resources import Stages
 from pipelines.summary import Clock, IndexSummary
-from pipelines.table import gate, ledger, vector_index
-from pipelines.table.commit import choose, commit, create_empty, run_key
-from pipelines.table.live_rows import LiveRows
+from pipelines.table import gate, ledger, upkeep, vector_index
+from pipelines.table.commit import commit, create_empty
+from pipelines.table.lease import Lease, leased
+from pipelines.table.lineage import KEY, RUN, DataCommit, data_commit, require_lineage
 from pipelines.table.place import Place
-from pipelines.table.publish import Base, live_version, open_base, publish, restore_base
-from pipelines.table.reuse import ReuseVectors
-from pipelines.table.schema import Fingerprints, metadata_types, table_schema
-from pipelines.table.stage import Stage
+from pipelines.table.publish import (
+    Base,
+    live_version,
+    publish,
+    published_versions,
+    restore_base,
+)
+from pipelines.table.purge import purge
+from pipelines.table.records import keep_record
+from pipelines.table.reuse import FindVectors
+from pipelines.table.stage import Sink, Stage, copy_rows
+from pipelines.table.verdicts import VersionVerdict, keep_verdict, read_hold, read_verdicts
 
 # About ten seconds of one actor's work, and at least 256 chunks; a GPU does a hundred times more.
 _FRAGMENT_ROWS = {"cpu": 1024, "gpu": 131_072}
 _LEAST_FRAGMENT_ROWS = 256
 
-
-@dataclass(frozen=True)
-class _Job:
-    """What all stages of a run share."""
-
-    config: Config
-    place: Place
-    spec: EncoderSpec
-    chunker: ChunkerSettings
-    stages: Stages
-    pieces: list[Piece]
-    mapped: Mapped
-    tally: TallyActor
-
-    @property
-    def fingerprints(self) -> Fingerprints:
-        spec = self.spec
-        chunker = self.chunker.fingerprint()
-        return Fingerprints(spec.fingerprint, spec.parts, spec.name, spec.revision, chunker)
+Taken = tuple[ledger.Entry, npt.NDArray[np.integer[Any]]]
 
 
-def index(config: Config, summary: IndexSummary, progress: Progress) -> None:
+def index(
+    config: Config,
+    summary: IndexSummary,
+    progress: Progress,
+    request: Request | None = None,
+    models: Models = REAL_MODELS,
+    interrupt: Interrupt | None = None,
+) -> None:
     """Bring the table to what the corpus says and publish it, filling in the summary.
 
     Raises:
         UsageError: the configuration names what does not exist or cannot be; nothing was written.
-        NotPublished: the gate, the quarantine limit or an empty corpus held the version back.
-        TableHeld: another run committed first.
+        NotPublished: the gate, a hold, the quarantine limit or an empty corpus held it back.
+        TableHeld: another run holds the table, or committed first.
+        Interrupted: a signal came; what was encoded is staged.
     """
+    request, interrupt = request or Request(), interrupt or Interrupt()
     clock = Clock(summary.seconds)
     with clock.stage("start"):
-        job = _prepare(config)
-    summary.models = {"encoder": job.spec.name, "digest": job.spec.fingerprint}
+        job = prepare(config, request, models)
     summary.resources = asdict(job.stages)
-    with clock.stage("read"), progress.track("Read", "documents", lambda: (0, 0)):
-        keys = read_keys(job.pieces, job.mapped, job.stages)
-    require_fields(keys, job.mapped)
+    summary.config_digest = digest(config.model_dump_json()).hex()
+    if job.source is not None:
+        spec = job.source.spec
+        summary.models = {"encoder": spec.name, "digest": spec.fingerprint}
 
-    with clock.stage("plan"):
-        base = open_base(job.place)
+    with leased(job.place.lease, summary.run, request.wait, progress.say) as lease:
+        found = look(job, summary.run, clock, progress)
+        base = found.base
         summary.base_version = summary.version = summary.live = base.live
-        live = LiveRows(base.dataset if base.live else None)
-        metadata = _metadata(job, base, keys)
-        schema = table_schema(job.spec.dimension, metadata, job.fingerprints)
-        summary.reasons = _rebuild_reasons(base, schema, job.fingerprints)
-        summary.rebuild = bool(summary.reasons)
-        hold = config.limits.rejects_hold_deletions
-        plan = make_plan(keys, live.documents(), metadata, hold)
-        rejects = _rejects(plan, job.pieces, summary.run)
-        count_documents(summary, plan)
-        require_equation(summary)
-    if base.live is not None:
-        quarantine.keep(job.place, rejects)
-    _require_documents(plan, base, job.place)
-    if base.live is None:
-        quarantine.keep(job.place, rejects)
-    _say_plan(progress, summary, job)
-    _require_few_rejects(config, summary)
-    if plan.nothing_to_do and not summary.rebuild:
-        summary.chunks["unchanged"] = live.rows.num_rows
-        progress.say("Nothing to do: the published version is what the corpus makes.")
-        return
-    _require_whole_rebuild(summary, plan)
+        summary.reasons, summary.rebuild = found.shape.reasons, bool(found.shape.reasons)
+        count_plan(summary, found.plan)
+        require_sense(job, found, summary, progress)
+        if found.plan.nothing_to_do and not summary.rebuild:
+            progress.say("Nothing to do: the published version is what the corpus makes.")
+            _purge(job, summary, clock)
+            return
 
-    fresh = base.live is None or summary.rebuild
-    wanted = plan.kept if fresh else plan.wanted
-    with clock.stage("encode"):
-        ledger.discard_old(job.place.ledger)
-        base = restore_base(job.place, base)
-        dataset = base.dataset or create_empty(job.place, schema)
-        reads = partial(_encoded, job.tally, wanted.num_rows)
-        with progress.track("Encode", "chunks", reads):
-            _encode_and_stage(job, summary, base, dataset, live, wanted, schema, metadata, fresh)
+        keep_record(job.place, summary)  # if the run dies, it says so
+        done = _own_commit(job.place, base, found.key)
+        if done is None:
+            with clock.stage("encode"):
+                base = restore_base(job.place, base)
+                dataset = base.dataset or create_empty(job.place, found.shape.schema)
+                found = _stage_missing(job, found, summary, progress, interrupt)
+            with clock.stage("commit"):
+                staged = _staged(job, found, summary)
+                lease.require()
+                done = _commit(job, dataset, found, staged, summary)
+        else:
+            progress.say(f"Run {done.run} had committed all of it: going on with its version.")
+            staged = _taken(found)
+        count_plan(summary, found.plan)
+        count_staged(summary, staged)
+        verdict = _finish(job, found, done, summary, clock, progress)
+        summary.version = verdict.version
+        if not _published(job, lease, verdict, summary, clock, progress):
+            return
+        ledger.forget([entry.file for entry, _ in staged])
+        with clock.stage("clean_up"):
+            upkeep.clean_up(job.place, config.keep)
+        _purge(job, summary, clock)
 
-    with clock.stage("commit"):
-        entries = ledger.read_entries(job.place.ledger, summary.run)
-        staged = choose(entries, wanted["doc_id"], wanted["doc_hash"])
-        leaving = live.rows if fresh else live.of_documents(plan.changed, plan.gone)
-        count_chunks(summary, plan, live.rows, leaving, staged.rows)
-        require_equation(summary)
-        key = run_key(dataset, schema, staged.rows["chunk_id"], leaving["chunk_id"])
-        marks = {"tandem.run": summary.run, "tandem.key": key}
-        removed = leaving["_rowaddr"].to_numpy()
-        version = commit(job.place, dataset, schema, removed, staged, fresh, marks)
-    with clock.stage("index"), progress.track("Index", "rows", lambda: (0, 0)):
-        committed = lance.dataset(job.place.dataset, version=version)
-        built = vector_index.build_indices(committed, config.index)
-        summary.version = built.version
-    with clock.stage("gate"):
-        known = set() if fresh else {part.fragment_id for part in dataset.get_fragments()}
-        verdict = gate.inspect_version(
-            built,
-            known,
-            expected_rows=summary.chunks["new"] + summary.chunks["unchanged"],
-            deleted_fraction=len(plan.gone) / max(live.documents().num_rows, 1),
-            quarantined_fraction=summary.quarantined / max(plan.rows, 1),
-            config=config,
+
+def _stage_missing(
+    job: Job, found: Found, summary: IndexSummary, progress: Progress, interrupt: Interrupt
+) -> Found:
+    """Encode and stage what is not staged; the plan is decided anew with all of it."""
+    survey = found.survey
+    if total := found.plan.documents["missing"]:
+        with (
+            interrupt.draining(job.tally.stop),
+            progress.track("Encode", "chunks", lambda: _encoded(job.tally.read(), total)),
+        ):
+            _encode_and_stage(job, found, summary)
+    survey.read_ledger(found.shape, summary.run)
+    plan = survey.decide(found.rules)
+    if missing := plan.documents["missing"]:
+        raise TandemError(
+            f"{missing} documents were not staged whole; nothing was committed. The corpus may "
+            "have changed while it was read: run the command again."
         )
-        summary.gate = verdict.summary()
-    if not verdict.passed:
-        raise NotPublished(
-            f"Version {built.version} was not published: {'; '.join(verdict.refusals)}."
-        )
-    with clock.stage("publish"):
-        publish(job.place, built.version, base.live)
-        summary.live = live_version(job.place)
-        ledger.forget(entries)
+    return replace(found, plan=plan)
 
 
-def _encode_and_stage(
-    job: _Job,
-    summary: IndexSummary,
-    base: Base,
-    dataset: lance.LanceDataset,
-    live: LiveRows,
-    wanted: pa.Table,
-    schema: pa.Schema,
-    metadata: dict[str, pa.DataType],
-    fresh: bool,
-) -> None:
+def _encode_and_stage(job: Job, found: Found, summary: IndexSummary) -> None:
     """The Ray Data pipeline: wanted documents in, staged fragments out, nothing committed."""
-    stages, encoder, tell = job.stages, job.config.encoder, job.tally.tell
-    if not wanted.num_rows:
-        return
+    assert job.source is not None  # noqa: S101 - without a corpus nothing is missing
+    source, stages, tally = job.source, job.stages, job.tally
+    plan, survey, shape = found.plan, found.survey, found.shape
     # Tasks of a size of their own are not fused with the reading, so one file feeds all of them.
-    tasks = TaskPoolStrategy(size=stages.readers)
+    tasks: dict[str, Any] = {"compute": TaskPoolStrategy(size=stages.readers), **stages.task}
     blocks: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
 
-    documents = wanted_documents(job.pieces, wanted, job.mapped, metadata, stages)
+    documents = _missing_documents(job, found, source)
     chunks = documents.map_batches(
-        Chunk(job.chunker, metadata, tell), compute=tasks, **blocks, **stages.task
+        Chunk(source.chunker, shape.metadata, tally.tell, tally.stopped), **blocks, **tasks
     )
-    if base.fingerprints and base.fingerprints.encoder == job.spec.fingerprint:
-        reuse = ReuseVectors(dataset, *live.by_hash())
-        chunks = chunks.map_batches(reuse, compute=tasks, **blocks, **stages.task)
-    encoded = chunks.map_batches(
-        EncodeChunks,
+    known, dimension = Shared(survey.known(found.same_encoder)), source.spec.dimension
+    partial = pa.concat_arrays([pa.array([], pa.string()), *plan.partial])
+    looked_up = chunks.map_batches(FindVectors(known, partial, dimension), **blocks, **tasks)
+    claimed = looked_up.map_batches(Claim(claims()), **blocks, **tasks)
+    encoder = job.config.encoder
+    encoded = claimed.map_batches(
+        source.stage,
         fn_constructor_args=(
-            Shared(job.spec),
+            Shared(source.spec),
             encoder.dtype,
             encoder.batch_tokens,
             stages.threads,
-            tell,
+            tally.tell,
+            tally.stopped,
         ),
-        batch_size=_fragment_rows(stages, wanted.num_rows),
+        batch_size=_fragment_rows(stages, plan.documents["missing"]),
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=stages.actors),
         **stages.actor,
     )
-    stage = Stage(job.place, summary.run, schema, fresh, tell)
-    counts = encoded.map_batches(stage, **blocks, **stages.task).take_all()
-    summary.encoded = sum(row["encoded"] for row in counts)
-    summary.tokens = sum(row["tokens"] for row in counts)
-    summary.cut = sum(row["cut"] for row in counts)
-    summary.in_flight = int(job.tally.read()["in_flight"])
+    stage = Stage(_sink(job, found, summary), tally.tell)
+    waiting = encoded.map_batches(stage, **blocks, **stages.task).materialize()
+    summary.in_flight = int(tally.read()["in_flight"])
+    if waiting.count():
+        # Rows whose passage another block encoded: it is staged by now.
+        survey.read_ledger(shape, summary.run)
+        known = Shared(survey.known(found.same_encoder))
+        copies = FindVectors(known, pa.array([], pa.string()), dimension, COPIED)
+        waiting.map_batches(copies, **blocks, **tasks).map_batches(
+            stage, **blocks, **stages.task
+        ).materialize()
 
 
-def _prepare(config: Config) -> _Job:
-    corpus, encoder = config.require_corpus(), config.encoder
-    stages = plan_stages(cluster_nodes(), config.resources.encoder, "resources.encoder")
-    pieces = corpus_pieces(corpus, stages.readers)
-    trusted = encoder.model in config.trust.remote_code
-    located = locate(encoder.model, encoder.revision, "encoder")
-    spec = describe_encoder(located, prompt=encoder.prompt, trust_remote_code=trusted)
-    chunker = chunker_settings(config.chunking, spec.tokenizer, spec.prompt, spec.max_tokens)
-    largest = config.limits.max_document_bytes
-    mapped = Mapped(corpus.id_column, corpus.text, corpus.title, corpus.metadata, largest)
-    quiet_ray_data()
-    place = Place.of(config.table)
-    return _Job(config, place, spec, chunker, stages, pieces, mapped, TallyActor())
+def _missing_documents(job: Job, found: Found, source: Source) -> ray.data.Dataset:
+    groups = [number for number, count in enumerate(found.plan.missing) if count]
+    return wanted_documents(
+        [source.groups[number] for number in groups],
+        [found.survey.wanted(number) for number in groups],
+        source.mapped,
+        found.shape.metadata,
+        job.tally.stopped,
+        job.stages,
+    )
 
 
-def _metadata(job: _Job, base: Base, keys: pa.Table) -> dict[str, pa.DataType]:
-    """The types of the metadata columns: the table's, then those of Parquet, then the values'."""
-    corpus = job.config.require_corpus()
-    known = metadata_types(base.dataset.schema) if base.live and base.dataset else {}
-    return decide_columns(corpus.metadata, signatures(keys), declared_types(corpus) | known)
+def _taken(found: Found) -> list[Taken]:
+    """The staged entries that the plan takes, and the rows of each."""
+    entries = found.survey.entries
+    taken = sorted(found.plan.taken.items())
+    return [(ledger.read_entry(entries[number]), rows) for number, rows in taken]
 
 
-def _rebuild_reasons(base: Base, schema: pa.Schema, fingerprints: Fingerprints) -> list[str]:
-    """Why the published rows cannot stay, by the part that changed; none if they can."""
-    if base.live is None or base.dataset is None:
-        return []
-    reasons = ["encoder"] if base.fingerprints is None else []
-    if base.fingerprints is not None:
-        reasons = fingerprints.differences(base.fingerprints)
-    if metadata_types(base.dataset.schema) != metadata_types(schema):
-        reasons.append("corpus.metadata")
-    return reasons
+def _staged(job: Job, found: Found, summary: IndexSummary) -> list[Taken]:
+    """Entries of wanted rows alone: those with other rows, too, are copied without them."""
+    taken = _taken(found)
+    whole = [(entry, rows) for entry, rows in taken if len(rows) == entry.rows]
+    mixed = [(entry, rows) for entry, rows in taken if len(rows) < entry.rows]
+    sink = _sink(job, found, summary)
+    copied = run_tasks(
+        copy_rows,
+        [(sink, entry.file, np.sort(rows).tolist()) for entry, rows in mixed],
+        **job.stages.task,
+    )
+    files = [file for refs in copied for file in ray.get(refs[0])]
+    ledger.forget([entry.file for entry, _ in mixed])
+    copies = [ledger.read_entry(file) for file in files]
+    return [*whole, *((entry, np.arange(entry.rows)) for entry in copies)]
 
 
-def _rejects(plan: Plan, pieces: list[Piece], run: str) -> pa.Table:
-    """The rejects as they stand in the quarantine."""
-    sources = [pieces[number].source for number in plan.rejects["piece"].to_pylist()]
-    columns = {name: plan.rejects[name] for name in ("position", "doc_id", "reason", "message")}
-    columns |= {"source": pa.array(sources, pa.string())}
-    columns |= {"run": pa.array([run] * len(sources), pa.string())}
-    return pa.table([columns[name] for name in quarantine.SCHEMA.names], schema=quarantine.SCHEMA)
+def _commit(
+    job: Job,
+    dataset: lance.LanceDataset,
+    found: Found,
+    staged: Sequence[Taken],
+    summary: IndexSummary,
+) -> DataCommit:
+    """Commit additions and deletions at once."""
+    removed = np.concatenate([np.empty(0, np.uint64), *found.plan.removed])
+    added = [entry.fragment for entry, _ in staged]
+    marks = {RUN: summary.run, KEY: found.key}
+    schema, fresh = found.shape.schema, found.rules.fresh
+    version = commit(job.place, dataset, schema, removed, added, fresh, marks)
+    return DataCommit(version, summary.run, found.key)
 
 
-def _require_documents(plan: Plan, base: Base, place: Place) -> None:
-    if plan.kept.num_rows or plan.held:
-        return
-    if base.live is None:
-        raise UsageError(
-            "The corpus holds no document"
-            + (f": all {plan.rows} rows were rejected." if plan.rows else ", so there is nothing.")
+def _own_commit(place: Place, base: Base, key: str) -> DataCommit | None:
+    """The newest data commit, if it is exactly what this run would commit, made by one that died.
+
+    Not if it was refused, or has been `live`: then this run starts from `live` again.
+    """
+    newest = lance.dataset(place.dataset) if place.exists() else None
+    found = data_commit(newest) if newest else None
+    if newest is None or found is None or found.key != key or found.version == base.live:
+        return None
+    refused = {item.data_version for item in read_verdicts(place) if not item.passed}
+    was_live = any(version >= found.version for version in published_versions(place))
+    return None if found.version in refused or was_live else found
+
+
+def _finish(
+    job: Job,
+    found: Found,
+    done: DataCommit,
+    summary: IndexSummary,
+    clock: Clock,
+    progress: Progress,
+) -> VersionVerdict:
+    """Compact and index what was committed, and check it."""
+    earlier = [item for item in read_verdicts(job.place) if item.data_version == done.version]
+    if earlier and earlier[0].run == done.run:
+        summary.gate = earlier[0].gate
+        return earlier[0]
+    config, plan, live = job.config, found.plan, found.base.live
+    dataset = lance.dataset(job.place.dataset)
+    require_lineage(dataset, done)
+    if upkeep.compaction_due(dataset):
+        with clock.stage("compact"), progress.track("Compact", "rows", lambda: (0, 0)):
+            upkeep.compact(dataset, compaction_run(job.stages))
+    with clock.stage("index"), progress.track("Index", "rows", lambda: (0, 0)):
+        vector_index.build_indices(dataset, config.index)
+    require_lineage(dataset, done)
+    with clock.stage("gate"), progress.track("Check", "rows", lambda: (0, 0)):
+        checked = set()
+        if live is not None and not found.rules.fresh:
+            before = lance.dataset(job.place.dataset, version=live)
+            checked = {part.fragment_id for part in before.get_fragments()}
+        gone = 0 if job.request.asked_for_deletions else plan.documents["gone"]
+        result = gate.inspect_version(
+            dataset,
+            checked,
+            expected_rows=plan.chunks["new"] + plan.chunks["unchanged"],
+            deleted_fraction=gone / max(plan.live_documents, 1),
+            quarantined_fraction=summary.quarantined / max(plan.rows, 1),
+            config=config,
         )
-    what = "The corpus is empty"
-    if plan.rows:
-        what = f"All {plan.rows} rows of the corpus were rejected"
-    raise NotPublished(f"{what}, and the published table {place.name} is not; it was left alone.")
+    summary.gate = result.summary()
+    verdict = VersionVerdict(
+        dataset.version,
+        done.version,
+        str(done.run),
+        live,
+        result.passed,
+        result.refusals,
+        summary.gate,
+    )
+    keep_verdict(job.place, verdict)
+    return verdict
 
 
-def _require_few_rejects(config: Config, summary: IndexSummary) -> None:
-    most = config.limits.max_quarantined_fraction
-    if summary.quarantined > most * summary.rows:
+def _published(
+    job: Job,
+    lease: Lease,
+    verdict: VersionVerdict,
+    summary: IndexSummary,
+    clock: Clock,
+    progress: Progress,
+) -> bool:
+    """Move `live` to a checked version, unless that is left to `tandem publish`.
+
+    Raises:
+        NotPublished: the gate refused the version, or a hold is set.
+    """
+    if not verdict.passed:
         raise NotPublished(
-            f"{summary.quarantined} of {summary.rows} rows were rejected, more than "
-            f"limits.max_quarantined_fraction ({most:.0%}); `tandem quarantine` lists them."
+            f"Version {verdict.version} was not published: {'; '.join(verdict.refusals)}."
         )
-
-
-def _require_whole_rebuild(summary: IndexSummary, plan: Plan) -> None:
-    """A rebuild reads every document again; one that is live and cannot be read would be lost."""
-    kept = plan.held + plan.protected
-    if summary.rebuild and kept:
+    if hold := read_hold(job.place):
         raise NotPublished(
-            f"{', '.join(summary.reasons)} changed, so the table must be built anew, and {kept} "
-            "published documents cannot be read now; mend the rejected rows that "
-            "`tandem quarantine` lists, or set limits.rejects_hold_deletions to false."
+            f"Version {verdict.version} is checked and not published: since {hold.since}, when "
+            f"version {hold.from_version} was rolled back, nothing is; `tandem publish` does it."
         )
+    if not job.config.publish.auto:
+        progress.say(f"Version {verdict.version} is checked; `tandem publish` publishes it.")
+        return False
+    with clock.stage("publish"):
+        lease.require()
+        publish(job.place, verdict.version, summary.base_version)
+        summary.live = live_version(job.place)
+    return True
+
+
+def _purge(job: Job, summary: IndexSummary, clock: Clock) -> None:
+    if job.request.purge:
+        with clock.stage("purge"):
+            run = compaction_run(job.stages)
+            summary.purge = purge(job.place, job.config.index, job.request.delete or (), run)
+            summary.version = summary.live = live_version(job.place)
+
+
+def _sink(job: Job, found: Found, summary: IndexSummary) -> Sink:
+    shape = found.shape
+    return Sink(job.place, summary.run, shape.schema, shape.making, found.rules.fresh)
 
 
 def _fragment_rows(stages: Stages, documents: int) -> int:
@@ -286,30 +361,8 @@ def _fragment_rows(stages: Stages, documents: int) -> int:
     return max(min(usual, share), _LEAST_FRAGMENT_ROWS)
 
 
-def _encoded(tally: TallyActor, documents: int) -> tuple[float, float]:
+def _encoded(sums: dict[str, float], documents: int) -> tuple[float, float]:
     """Chunks encoded, and how many there will be, from those of the documents cut so far."""
-    sums = tally.read()
     done = max(sums.get("encoded", 0), sums.get("staged_rows", 0))
     cut = sums.get("documents", 0)
     return done, sums.get("chunks", 0) * documents / cut if cut else documents
-
-
-def _say_plan(progress: Progress, summary: IndexSummary, job: _Job) -> None:
-    counts, stages = summary.documents, job.stages
-    progress.say(
-        f"{summary.rows} rows: {counts['new']} new, {counts['changed']} changed, "
-        f"{counts['gone']} gone, {counts['unchanged']} unchanged, {counts['duplicates']} "
-        f"duplicates, {summary.quarantined} rejected."
-    )
-    if summary.rebuild:
-        progress.say(f"Rebuild: {', '.join(summary.reasons)} changed.")
-    if counts["held"]:
-        progress.say(
-            f"{counts['held']} absent documents stay: with a row rejected that has no id, "
-            "nothing is taken as deleted."
-        )
-    where = f"{stages.actor_gpus:g} GPUs" if stages.actor_gpus else f"{stages.threads} threads"
-    progress.say(
-        f"Encoding with {job.spec.name}: {stages.actors} actor(s) of {where}, chunks of at most "
-        f"{job.chunker.max_tokens} tokens."
-    )

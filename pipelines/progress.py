@@ -48,6 +48,7 @@ class Tally:
     def __init__(self) -> None:
         self._sums: Counter[str] = Counter()
         self._most_in_flight = 0.0
+        self._stopped = False
 
     def add(self, counts: Counts) -> None:
         """Add to the sums."""
@@ -58,6 +59,14 @@ class Tally:
     def read(self) -> Counts:
         """The sums; `in_flight` is the most that was encoded and not yet staged at any time."""
         return {**self._sums, "in_flight": self._most_in_flight}
+
+    def stop(self) -> None:
+        """Note that nothing more is to be begun."""
+        self._stopped = True
+
+    def stopped(self) -> bool:
+        """Whether nothing more is to be begun."""
+        return self._stopped
 
 
 class Tell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import lance
@@ -44,3 +45,17 @@ def read(place: Place, run: str | None) -> pa.Table:
     return rejects.filter(pc.equal(rejects["run"], chosen)).sort_by(
         [("source", "ascending"), ("position", "ascending")]
     )
+
+
+def forget(place: Place, doc_ids: Sequence[str]) -> None:
+    """Remove the rejects of some documents for good."""
+    if not doc_ids or not (Path(place.quarantine) / "_versions").is_dir():
+        return
+    rejects = lance.dataset(place.quarantine).to_table()
+    named = pc.is_in(rejects["doc_id"], value_set=pa.array(doc_ids, pa.string()))
+    if not (pc.sum(named).as_py() or 0):
+        return
+    dataset = lance.write_dataset(
+        rejects.filter(pc.invert(named)), place.quarantine, mode="overwrite"
+    )
+    dataset.cleanup_old_versions(retain_versions=1)

@@ -71,7 +71,39 @@ class IndexSummary:
     gate: dict[str, Any] = field(default_factory=lambda: {"passed": None, "recall": None})
     models: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
+    config_digest: str | None = None
+    purge: dict[str, Any] | None = None
+    state: str = "running"
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
+    error: str | None = None
+
+
+@dataclass
+class PlanSummary:
+    """What an index run would do; counts as those of `IndexSummary`.
+
+    `encode` are the chunks that the model would compute and `resumed` those that are staged;
+    `seconds.estimated` and `price` are None where no earlier run tells a rate.
+    """
+
+    base_version: int | None = None
+    live: int | None = None
+    rebuild: bool = False
+    reasons: list[str] = field(default_factory=list)
+    rows: int = 0
+    documents: dict[str, int] = field(
+        default_factory=lambda: _zeros(
+            "new", "changed", "gone", "unchanged", "metadata", "duplicates", "held"
+        )
+    )
+    chunks: dict[str, int] = field(default_factory=lambda: _zeros("new", "gone", "unchanged"))
+    encode: int = 0
+    resumed: int = 0
+    tokens: int = 0
+    quarantined: int = 0
+    quarantined_by: dict[str, int] = field(default_factory=dict)
+    price: float | None = None
+    seconds: dict[str, float | None] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
     error: str | None = None
 
 

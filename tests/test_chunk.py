@@ -27,6 +27,10 @@ SETTINGS = ChunkerSettings(TOKENIZER, "", 32, 6, "sentence", False)
 SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
+def never():
+    return False
+
+
 def encoder(max_tokens: int) -> Tokenizer:
     tokenizer = Tokenizer.from_str(TOKENIZER)
     tokenizer.no_padding()
@@ -51,7 +55,7 @@ def block(*documents: tuple[str, str | None, str]) -> pa.Table:
 
 def chunked(documents: pa.Table, chosen: ChunkerSettings = SETTINGS) -> list[dict[str, Any]]:
     told: Counter[str] = Counter()
-    tables = list(Chunk(chosen, {}, lambda **counts: told.update(counts))(documents))
+    tables = list(Chunk(chosen, {}, lambda **counts: told.update(counts), never)(documents))
     assert all(table.schema == chunks_schema({}) for table in tables)
     chunks: list[dict[str, Any]] = pa.concat_tables(tables).to_pylist()
     assert told["documents"] == documents.num_rows
@@ -206,7 +210,7 @@ def test_metadata_come_along() -> None:
     documents = block(("a", None, "Some words here. " * 30), ("b", None, "Short."))
     for name, kind in metadata.items():
         documents = documents.append_column(name, pa.array(values[name], kind))
-    (table,) = Chunk(SETTINGS, metadata, lambda **_: None)(documents)
+    (table,) = Chunk(SETTINGS, metadata, lambda **_: None, never)(documents)
     assert table.schema.names == [
         *(field.name for field in PLAIN_FIELDS),
         "year",
@@ -223,7 +227,7 @@ def test_metadata_come_along() -> None:
 def test_a_block_of_nothing_and_one_of_many() -> None:
     assert chunked(block()) == []
     texts = [(str(number), None, f"Text {number}.") for number in range(5000)]
-    tables = list(Chunk(SETTINGS, {}, lambda **_: None)(block(*texts)))
+    tables = list(Chunk(SETTINGS, {}, lambda **_: None, never)(block(*texts)))
     assert [table.num_rows for table in tables] == [4096, 904]
     assert pa.concat_tables(tables)["text"].to_pylist() == [text for _, _, text in texts]
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lance
 import pytest
 import yaml
 from running import document, live_rows, write_config, write_jsonl
@@ -201,15 +200,3 @@ def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
             words += ["--set", "corpus.paths=[bisect, heapq]", "--set", "queries.top_k=2"]
         result = tandem(*words)
         assert result.exit_code == 0, (line, result.output, result.exception)
-
-
-def test_plain_lance_tables_keep_run_marks(cluster, tmp_path, small_encoder):
-    write_jsonl(tmp_path / "corpus.jsonl", [document(1)])
-    tandem("index", write_config(tmp_path, small_encoder))
-    dataset = lance.dataset(tmp_path / "index" / "chunks.lance")
-    marks = [
-        transaction.transaction_properties
-        for transaction in dataset.get_transactions(10)
-        if transaction is not None
-    ]
-    assert any("tandem.run" in mark and "tandem.key" in mark for mark in marks)

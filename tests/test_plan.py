@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from pipelines.corpus.identity import digest
 from pipelines.corpus.inventory import FIELDS_SEEN, KEYS
 from pipelines.corpus.plan import (
-    Plan,
-    fields_seen,
+    DocumentPlan,
+    Facts,
     make_plan,
-    positions_by_piece,
+    plan_deletions,
     require_fields,
-    signatures,
 )
 from pipelines.corpus.read.rows import Mapped
 from pipelines.errors import UsageError
@@ -58,8 +57,9 @@ def live_of(documents: dict[str, str]) -> pa.Table:
     return pa.table({"doc_id": pa.array(list(documents), pa.string()), "doc_hash": hashes})
 
 
-def plan_of(rows: list[Row], live: dict[str, str], hold: bool = True) -> Plan:
-    return make_plan(keys_of(rows), live_of(live), {"n": pa.int64()}, hold)
+def plan_of(rows: list[Row], live: dict[str, str], hold: bool = True) -> DocumentPlan:
+    blind = hold and Facts.of(keys_of(rows)).nameless
+    return make_plan(keys_of(rows), live_of(live), {"n": pa.int64()}, "held" if blind else "go")
 
 
 def oracle(rows: list[Row], live: dict[str, str], hold: bool) -> dict[str, object]:
@@ -98,7 +98,7 @@ def oracle(rows: list[Row], live: dict[str, str], hold: bool) -> dict[str, objec
     }
 
 
-def told(plan: Plan) -> dict[str, object]:
+def told(plan: DocumentPlan) -> dict[str, object]:
     def places(table: pa.Table) -> set[tuple[int, int, str]]:
         return {(row["piece"], row["position"], row["doc_id"]) for row in table.to_pylist()}
 
@@ -110,7 +110,7 @@ def told(plan: Plan) -> dict[str, object]:
         "gone": set(plan.gone.to_pylist()),
         "unchanged": plan.unchanged,
         "duplicates": plan.duplicates,
-        "held": plan.held,
+        "held": plan.absent,
         "rejects": {(r["piece"], r["position"], r["doc_id"], r["reason"]) for r in rejects},
     }
 
@@ -143,7 +143,6 @@ def test_a_plan_is_what_the_rules_say(rows: list[Row], live: dict[str, str], hol
     new = plan.wanted.num_rows - len(plan.changed)
     settled = plan.unchanged + plan.duplicates + plan.rejects.num_rows
     assert plan.rows == new + len(plan.changed) + settled
-    assert plan.nothing_to_do == (plan.wanted.num_rows == 0 and len(plan.gone) == 0)
     hashes = dict(
         zip(*(plan.kept[name].to_pylist() for name in ("doc_id", "doc_hash")), strict=True)
     )
@@ -159,8 +158,8 @@ def test_a_first_run_and_an_empty_corpus() -> None:
     plan = plan_of([Row(0, 0, "a", "one")], {})
     assert (plan.wanted["doc_id"].to_pylist(), len(plan.changed), len(plan.gone)) == (["a"], 0, 0)
     plan = plan_of([], {"a": "one"})
-    assert (plan.rows, plan.gone.to_pylist(), plan.held) == (0, ["a"], 0)
-    assert plan_of([], {}).nothing_to_do
+    assert (plan.rows, plan.gone.to_pylist(), plan.absent) == (0, ["a"], 0)
+    assert plan_of([], {}).wanted.num_rows == 0
 
 
 def test_of_equal_rows_the_first_by_place_is_kept() -> None:
@@ -193,9 +192,9 @@ def test_a_reject_without_an_id_holds_deletions_unless_told_otherwise() -> None:
     rows = [Row(0, 0, None, None), Row(0, 1, "a", "two")]
     live = {"a": "one", "b": "one", "c": "one"}
     held = plan_of(rows, live)
-    assert (len(held.gone), held.held, held.changed.to_pylist()) == (0, 2, ["a"])
+    assert (len(held.gone), held.absent, held.changed.to_pylist()) == (0, 2, ["a"])
     free = plan_of(rows, live, hold=False)
-    assert (sorted(free.gone.to_pylist()), free.held) == (["b", "c"], 0)
+    assert (sorted(free.gone.to_pylist()), free.absent) == (["b", "c"], 0)
 
 
 def test_a_value_that_does_not_fit_is_a_reject() -> None:
@@ -207,7 +206,7 @@ def test_a_value_that_does_not_fit_is_a_reject() -> None:
         Row(0, 4, "e", "x", "other,string"),
     ]
     types = {"n": pa.float64(), "s": pa.string()}
-    plan = make_plan(keys_of(rows), live_of({}), types, True)
+    plan = make_plan(keys_of(rows), live_of({}), types, "go")
     assert plan.kept["doc_id"].to_pylist() == ["a", "b", "c"]
     assert plan.rejects["doc_id"].to_pylist() == ["d", "e"]
     assert set(plan.rejects["reason"].to_pylist()) == {"metadata_type"}
@@ -215,30 +214,37 @@ def test_a_value_that_does_not_fit_is_a_reject() -> None:
 
 def test_a_corpus_without_metadata() -> None:
     rows = [Row(0, 0, "a", "x", "")]
-    assert make_plan(keys_of(rows), live_of({}), {}, True).kept.num_rows == 1
-    assert signatures(keys_of(rows)) == {"": 1}
+    assert make_plan(keys_of(rows), live_of({}), {}, "go").kept.num_rows == 1
+    assert Facts.of(keys_of(rows)).signatures == {"": 1}
 
 
 def test_signatures_count_documents_only() -> None:
     rows = [Row(0, n, str(n), "x" if n else None, "int" if n < 4 else "null") for n in range(6)]
-    assert signatures(keys_of(rows)) == {"int": 3, "null": 2}
+    facts = Facts.of(keys_of(rows))
+    assert facts.signatures == {"int": 3, "null": 2}
+    assert (facts.rows, facts.nameless) == (6, 0)
 
 
-def test_positions_by_piece() -> None:
-    wanted = pa.table({"piece": [3, 1, 3, 1, 7], "position": [5, 9, 2, 4, 0]})
-    found = [(piece, sorted(places.tolist())) for piece, places in positions_by_piece(wanted)]
-    assert found == [(1, [4, 9]), (3, [2, 5]), (7, [0])]
-    assert positions_by_piece(wanted.slice(0, 0)) == []
+def test_a_part_of_a_corpus_removes_nothing() -> None:
+    live = live_of({"a": "one", "b": "one"})
+    plan = make_plan(keys_of([Row(0, 0, "a", "two")]), live, {"n": pa.int64()}, "stay")
+    assert (plan.changed.to_pylist(), len(plan.gone), plan.absent) == (["a"], 0, 1)
+
+
+def test_listed_documents_go_and_nothing_else() -> None:
+    listed = pa.array(["b", "unknown"])
+    plan = plan_deletions(live_of({"a": "one", "b": "one"}), listed)
+    assert (plan.gone.to_pylist(), plan.wanted.num_rows, plan.rows) == (["b"], 0, 0)
 
 
 def test_a_mapped_column_that_no_row_has() -> None:
-    keys = keys_of([Row(0, 0, "a", "x")])
-    assert fields_seen(keys) == {"id", "text"}
-    require_fields(keys, Mapped("id", "text", "no such title", (), 9))
+    seen = Facts.of(keys_of([Row(0, 0, "a", "x")])).fields
+    assert seen == {"id", "text"}
+    require_fields(seen, Mapped("id", "text", "no such title", (), 9))
     for mapped, message in (
         (Mapped("_id", "text", "title", (), 9), "corpus.id names '_id', a column that no row has"),
         (Mapped("id", "body", "title", (), 9), "corpus.text names 'body'"),
         (Mapped("id", "text", "title", ("year",), 9), "corpus.metadata names 'year'.*id, text"),
     ):
         with pytest.raises(UsageError, match=message):
-            require_fields(keys, mapped)
+            require_fields(seen, mapped)

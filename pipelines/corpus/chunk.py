@@ -160,9 +160,10 @@ class Chunk:
         settings: ChunkerSettings,
         metadata: Mapping[str, pa.DataType],
         tell: Callable[..., None],
+        stopped: Callable[[], bool],
     ) -> None:
         """`metadata` are the columns that documents bring; `tell` is told what was cut."""
-        self._settings, self._tell = settings, tell
+        self._settings, self._tell, self._stopped = settings, tell, stopped
         self._schema = chunks_schema(metadata)
 
     @property
@@ -174,8 +175,11 @@ class Chunk:
         return _tokenizers(self._settings.tokenizer, self._settings.max_tokens)[1]
 
     def __call__(self, documents: pa.Table) -> Iterator[pa.Table]:
-        """The chunks of a block of documents, documents in order, as tables of bounded length."""
-        if not documents.num_rows:
+        """The chunks of a block of documents, documents in order, as tables of bounded length.
+
+        None of a block that comes after the word to stop.
+        """
+        if not documents.num_rows or self._stopped():
             yield self._schema.empty_table()
             return
         parts, tokens, cut_tokens = self._parts(documents)

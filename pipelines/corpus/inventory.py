@@ -1,12 +1,13 @@
 """The first pass over a corpus: a key for each row, and nothing else of it.
 
 One row a document or reject: where it stands, its id and content hash, the kinds of its metadata
-values; or the reason why it does not come out. The driver holds about 100 bytes a document.
+values; or the reason why it does not come out. About 100 bytes a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import pyarrow as pa
 
@@ -31,15 +32,19 @@ FIELDS_SEEN = "fields_seen"
 _BLOCK_ROWS = 8192
 
 
-def inspect(pieces: Sequence[tuple[int, Piece]], mapped: Mapped) -> Iterator[pa.Table]:
-    """The keys of numbered pieces as tables of schema KEYS.
+def inspect(
+    pieces: Sequence[tuple[int, Piece]], mapped: Mapped, limit: int | None = None
+) -> Iterator[pa.Table]:
+    """The keys of numbered pieces as tables of schema KEYS; of the first `limit` rows, if given.
 
     Each piece ends with a row of reason FIELDS_SEEN, whose message lists its fields by tabs.
     """
     rows: list[tuple[object, ...]] = []
+    left = limit
     for number, piece in pieces:
         seen: set[str] = set()
-        for row in rows_of(piece, mapped, seen):
+        for row in islice(rows_of(piece, mapped, seen), left):
+            left = None if left is None else left - 1
             if isinstance(row, Reject):
                 position, doc_id, reason, message = row
                 rows.append((number, position, doc_id, None, None, reason, message))

@@ -2,7 +2,7 @@
 
 Of a doubled id with equal content the first row is kept and the others are duplicates; with
 differing content every row is rejected. A rejected row whose id is known leaves the live document
-alone. While there is a reject without an id, no document counts as gone.
+alone. All of it is decided id by id, so it can be done for a part of all ids at a time.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.corpus.inventory import FIELDS_SEEN
+from pipelines.corpus.inventory import FIELDS_SEEN, KEYS
 from pipelines.corpus.read.rows import Mapped
 from pipelines.corpus.types import fits
 from pipelines.errors import UsageError
 
-Places = npt.NDArray[np.int64]
+# What becomes of live documents that the corpus does not have: they go; they are held, because
+# something could not be read that may be they; or they stay, because the corpus is a part only.
+Absent = Literal["go", "held", "stay"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class DocumentPlan:
     """The documents to add and the ones to remove.
 
     Attributes:
@@ -33,8 +34,9 @@ class Plan:
         wanted: keys of the documents that are chunked: `piece`, `position`, `doc_id`, `doc_hash`.
         changed: ids of those of them that stand in `live` with other content.
         gone: ids of live documents that go.
-        unchanged, duplicates, held: counts of documents or rows.
-        protected: live documents that stay because a row with their id was rejected.
+        absent: how many live documents stay although the corpus does not have them.
+        unread: how many live documents stay because a row with their id was rejected.
+        unchanged, duplicates: counts of documents and of rows.
         rejects: `piece`, `position`, `doc_id`, `reason`, `message`.
         rows: rows of the corpus, rejects and duplicates counted.
     """
@@ -43,32 +45,59 @@ class Plan:
     wanted: pa.Table
     changed: pa.Array
     gone: pa.Array
+    absent: int
+    unread: int
     unchanged: int
     duplicates: int
-    held: int
-    protected: int
     rejects: pa.Table
     rows: int
 
-    @property
-    def nothing_to_do(self) -> bool:
-        """Whether `live` already is what the corpus makes."""
-        return not self.wanted.num_rows and not len(self.gone)
+
+@dataclass
+class Facts:
+    """What has to be known of all keys before any id is decided.
+
+    Attributes:
+        fields: the names of the fields that the rows have.
+        signatures: how many documents have each signature of metadata kinds.
+        rows: how many rows there are.
+        nameless: how many rejects have no id.
+    """
+
+    fields: set[str]
+    signatures: Counter[str]
+    rows: int
+    nameless: int
+
+    @classmethod
+    def of(cls, keys: pa.Table) -> Facts:
+        """The facts of some keys."""
+        seen = pc.fill_null(pc.equal(keys["reason"], FIELDS_SEEN), False)
+        marks = keys.filter(seen)["message"].to_pylist()
+        rows = keys.filter(pc.invert(seen))
+        counted = rows["kinds"].drop_null().value_counts().to_pylist()
+        rejected = rows.filter(pc.is_valid(rows["reason"]))
+        return cls(
+            {name for mark in marks for name in mark.split("\t") if name},
+            Counter({item["values"]: item["counts"] for item in counted}),
+            rows.num_rows,
+            rejected["doc_id"].null_count,
+        )
+
+    def add(self, other: Facts) -> None:
+        """Take in the facts of other keys."""
+        self.fields |= other.fields
+        self.signatures += other.signatures
+        self.rows += other.rows
+        self.nameless += other.nameless
 
 
-def fields_seen(keys: pa.Table) -> set[str]:
-    """The names of the fields that the rows of the corpus have."""
-    marks = keys.filter(pc.equal(keys["reason"], FIELDS_SEEN))["message"].to_pylist()
-    return {name for mark in marks for name in mark.split("\t") if name}
-
-
-def require_fields(keys: pa.Table, mapped: Mapped) -> None:
+def require_fields(seen: set[str], mapped: Mapped) -> None:
     """Check that some row has each field that the configuration maps, the title excepted.
 
     Raises:
         UsageError: no row has it.
     """
-    seen = fields_seen(keys)
     wanted = [("corpus.id", mapped.id), ("corpus.text", mapped.text)]
     wanted += [("corpus.metadata", name) for name in mapped.metadata]
     for key, name in wanted:
@@ -79,18 +108,12 @@ def require_fields(keys: pa.Table, mapped: Mapped) -> None:
             )
 
 
-def signatures(keys: pa.Table) -> Counter[str]:
-    """How many documents have each signature of metadata kinds."""
-    counted = keys["kinds"].drop_null().value_counts().to_pylist()
-    return Counter({item["values"]: item["counts"] for item in counted})
-
-
 def make_plan(
     keys: pa.Table,
     live: pa.Table,
     metadata: Mapping[str, pa.DataType],
-    hold_deletions: bool,
-) -> Plan:
+    absent: Absent,
+) -> DocumentPlan:
     """Compare the keys of the corpus with the documents of `live` (`doc_id`, `doc_hash`).
 
     `metadata` are the types of the metadata columns, in the order of the keys' signatures.
@@ -115,33 +138,31 @@ def make_plan(
     present = pa.concat_arrays(
         [*kept["doc_id"].chunks, *rejects["doc_id"].drop_null().chunks, pa.array([], pa.string())]
     )
-    absent = live["doc_id"].filter(pc.invert(pc.is_in(live["doc_id"], value_set=present)))
+    missing = live["doc_id"].filter(pc.invert(pc.is_in(live["doc_id"], value_set=present)))
     unread = pc.is_in(live["doc_id"], value_set=rejects["doc_id"].drop_null().combine_chunks())
     unread = pc.and_not(unread, pc.is_in(live["doc_id"], value_set=kept["doc_id"].combine_chunks()))
-    blind = hold_deletions and rejects["doc_id"].null_count > 0
     columns = ["piece", "position", "doc_id", "doc_hash"]
-    return Plan(
+    return DocumentPlan(
         kept=kept.select(columns),
         wanted=wanted.select(columns),
         changed=wanted["doc_id"].filter(changed).combine_chunks(),
-        gone=pa.array([], pa.string()) if blind else absent.combine_chunks(),
+        gone=missing.combine_chunks() if absent == "go" else pa.array([], pa.string()),
+        absent=0 if absent == "go" else len(missing),
+        unread=int(pc.sum(unread).as_py() or 0),
         unchanged=int(pc.sum(same).as_py() or 0),
         duplicates=duplicates,
-        held=len(absent) if blind else 0,
-        protected=int(pc.sum(unread).as_py() or 0) if hold_deletions else 0,
         rejects=rejects,
         rows=rows.num_rows,
     )
 
 
-def positions_by_piece(wanted: pa.Table) -> list[tuple[int, Places]]:
-    """The wanted positions of each piece that has any, in the order of the pieces."""
-    pieces = wanted["piece"].to_numpy()
-    positions = wanted["position"].to_numpy()
-    order = np.argsort(pieces, kind="stable")
-    numbers, starts = np.unique(pieces[order], return_index=True)
-    parts = np.split(positions[order], starts[1:])
-    return list(zip(numbers.tolist(), parts, strict=True)) if len(numbers) else []
+def plan_deletions(live: pa.Table, listed: pa.Array) -> DocumentPlan:
+    """Remove the listed documents of `live` and leave the others as they are."""
+    gone = live["doc_id"].filter(pc.is_in(live["doc_id"], value_set=listed)).combine_chunks()
+    none = KEYS.empty_table()
+    keys = none.select(["piece", "position", "doc_id", "doc_hash"])
+    rejects = none.select(["piece", "position", "doc_id", "reason", "message"])
+    return DocumentPlan(keys, keys, pa.array([], pa.string()), gone, 0, 0, 0, 0, rejects, 0)
 
 
 def _misfits(rows: pa.Table, metadata: Mapping[str, pa.DataType]) -> pa.ChunkedArray:

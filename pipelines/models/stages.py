@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pipelines.config import Dtype
 from pipelines.corpus.identity import as_hashes, passage
+from pipelines.corpus.origin import COPIED, ENCODED
 from pipelines.errors import TandemError
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import EncoderSpec, ScorerSpec
@@ -25,9 +26,9 @@ SECONDS_BETWEEN_REPORTS = 0.5
 class EncodeChunks:
     """A stage: chunks with token ids become chunks with vectors.
 
-    Rows that already have a vector keep it; equal passages within a block are encoded once. The
-    vector column is `vector`; `encoded` (bool) says which rows the model computed, and the token
-    ids are left behind.
+    Rows that have a vector keep it. Of the others those of origin ENCODED are computed, equal
+    passages within the block once; those of origin COPIED get the vector of an equal passage of
+    the block if there is one, else stay without. The token ids are left behind.
     """
 
     def __init__(
@@ -37,47 +38,19 @@ class EncodeChunks:
         batch_tokens: int | Literal["auto"],
         threads: int,
         tell: Callable[..., None],
+        stopped: Callable[[], bool],
     ) -> None:
         """Load the model, once an actor; `spec` brings what it needs to know of it."""
-        self._spec, self._tell = spec(), tell
+        self._spec, self._tell, self._stopped = spec(), tell, stopped
         self._encoder = Encoder(self._spec, dtype=dtype, batch_tokens=batch_tokens, threads=threads)
 
     def __call__(self, chunks: pa.Table) -> pa.Table:
-        """Encode the rows without a vector.
+        """Encode the rows without a vector; of a block that comes after the word to stop, none.
 
         Raises:
             TandemError: the model gave a vector that is not finite.
         """
-        vectors, todo = self._known(chunks)
-        hashes = as_hashes(chunks["text_hash"])[todo]
-        _, first, place = np.unique(hashes, return_index=True, return_inverse=True)
-        distinct = todo[first]
-        computed = self._encode(chunks.take(pa.array(distinct)))
-        bad = ~np.isfinite(computed).all(axis=1)
-        if bad.any():
-            doc_id = chunks["doc_id"][int(distinct[np.flatnonzero(bad)[0]])].as_py()
-            raise TandemError(
-                f"Model {self._spec.name} gave a vector that is not finite for a chunk of "
-                f"document {doc_id}; try encoder.dtype float32."
-            )
-        vectors[todo] = computed[place]
-        encoded = np.zeros(len(vectors), bool)
-        encoded[distinct] = True
-        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-        left = [name for name in chunks.column_names if name not in ("token_ids", "vector")]
-        table = chunks.select(left)
-        return table.append_column("vector", column).append_column("encoded", pa.array(encoded))
-
-    def _known(self, chunks: pa.Table) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """The vectors so far, and the places of the rows that have none."""
-        vectors = np.zeros((chunks.num_rows, self._spec.dimension), np.float32)
-        if "vector" not in chunks.column_names:
-            return vectors, np.arange(chunks.num_rows)
-        column = chunks["vector"].combine_chunks()
-        known = column.is_valid().to_numpy(zero_copy_only=False)
-        values = column.drop_null().flatten().to_numpy(zero_copy_only=False)
-        vectors[known] = values.reshape(-1, self._spec.dimension)
-        return vectors, np.flatnonzero(~known)
+        return encode_block(chunks, self._spec, self._stopped, self._encode)
 
     def _encode(self, chunks: pa.Table) -> npt.NDArray[np.float32]:
         if not chunks.num_rows:
@@ -92,6 +65,57 @@ class EncodeChunks:
             report.add(len(passages), 0)
         report.send()
         return vectors
+
+
+def encode_block(
+    chunks: pa.Table,
+    spec: EncoderSpec,
+    stopped: Callable[[], bool],
+    encode: Callable[[pa.Table], npt.NDArray[np.float32]],
+) -> pa.Table:
+    """Fill in the vectors of a block as `EncodeChunks` says, by a function of its rows."""
+    if stopped():
+        chunks = chunks.slice(0, 0)
+    vectors, known = _known(chunks["vector"], spec.dimension)
+    origin = chunks["origin"].to_numpy().copy()
+    hashes = as_hashes(chunks["text_hash"])
+    todo = np.flatnonzero(~known & (origin == ENCODED))
+    _, first = np.unique(hashes[todo], return_index=True)
+    distinct = todo[np.sort(first)]
+    computed = encode(chunks.take(pa.array(distinct)))
+    bad = ~np.isfinite(computed).all(axis=1)
+    if bad.any():
+        doc_id = chunks["doc_id"][int(distinct[np.flatnonzero(bad)[0]])].as_py()
+        raise TandemError(
+            f"Model {spec.name} gave a vector that is not finite for a chunk of "
+            f"document {doc_id}; try encoder.dtype float32."
+        )
+    rows = {passage_hash: row for row, passage_hash in enumerate(hashes[distinct].tolist())}
+    for place in np.flatnonzero(~known).tolist():
+        row = rows.get(hashes[place])
+        if row is not None:
+            vectors[place] = computed[row]
+            known[place] = True
+    origin[todo] = COPIED
+    origin[distinct] = ENCODED
+    column = pa.FixedSizeListArray.from_arrays(
+        pa.array(vectors.ravel()), spec.dimension, mask=pa.array(~known)
+    )
+    left = [name for name in chunks.column_names if name not in ("token_ids", "vector", "origin")]
+    table = chunks.select(left).append_column("vector", column)
+    return table.append_column("origin", pa.array(origin, pa.int8()))
+
+
+def _known(
+    column: pa.ChunkedArray, dimension: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """The vectors so far, and which rows have one."""
+    array = column.combine_chunks()
+    known = array.is_valid().to_numpy(zero_copy_only=False).copy()
+    vectors = np.zeros((len(array), dimension), np.float32)
+    values = array.drop_null().flatten().to_numpy(zero_copy_only=False)
+    vectors[known] = values.reshape(-1, dimension)
+    return vectors, known
 
 
 class _Report:

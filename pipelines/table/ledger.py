@@ -1,7 +1,8 @@
 """What is staged: fragments that are written and not committed, one file an entry.
 
 A write task leaves an entry for every fragment; a task that is retried leaves a second one. So what
-Ray returns of a task is not trusted, and what is read here is made unique by the caller.
+Ray returns of a task is not trusted: what counts is what is read here, by whatever run it was
+staged, as long as the same models and settings made it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,17 @@ import json
 import os
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata
+
+from pipelines.corpus.identity import digest
+from pipelines.table.schema import Fingerprints
 
 STAGED_ROWS = pa.schema(
     [
@@ -27,31 +34,66 @@ STAGED_ROWS = pa.schema(
 )
 # Lance's own clean-up removes unreferenced files after seven days.
 KEPT_SECONDS = 6 * 24 * 3600
+ENDING = ".arrow"
+
+
+@dataclass(frozen=True)
+class Making:
+    """What made staged rows: of equal makings rows are as good as one's own.
+
+    Attributes:
+        encoder: fingerprint of the bi-encoder; where it is the same, vectors are.
+        rows: digest of the encoder's, the chunker's and the columns' fingerprints.
+    """
+
+    encoder: str
+    rows: str
+
+    @classmethod
+    def of(cls, fingerprints: Fingerprints, schema: pa.Schema) -> Making:
+        """What a run with these fingerprints makes in a table of this schema."""
+        columns = [f"{field.name} {field.type}" for field in schema]
+        chunker = json.dumps(dict(fingerprints.chunker), sort_keys=True)
+        rows = digest(fingerprints.encoder, chunker, *columns).hex()
+        return cls(fingerprints.encoder, rows)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What stands in an entry beside its rows.
+
+    Attributes:
+        run: the run that staged it.
+        making: what made the rows.
+        encoded: rows whose vector the model computed.
+        resumed: rows whose vector was copied from what an earlier run had staged.
+        tokens, cut: tokens of the encoded rows, and tokens that did not fit.
+    """
+
+    run: str
+    making: Making
+    encoded: int
+    resumed: int
+    tokens: int
+    cut: int
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One staged fragment.
-
-    Attributes:
-        file: the entry itself.
-        run: the run that staged it.
-        fragment: what a commit needs to know of it.
-        rows: one row a row of the fragment, in its order, schema STAGED_ROWS.
-    """
+    """One staged fragment: its file in the ledger, what a commit needs of it, how many rows."""
 
     file: Path
-    run: str
+    marks: Marks
     fragment: FragmentMetadata
-    rows: pa.Table
+    rows: int
 
 
-def record(folder: Path, run: str, fragment: FragmentMetadata, rows: pa.Table) -> Path:
-    """Write an entry; it is there whole or not at all."""
+def record(folder: Path, marks: Marks, fragment: FragmentMetadata, rows: pa.Table) -> Path:
+    """Write an entry; it is there whole or not at all. `rows` are those of the fragment."""
     folder.mkdir(parents=True, exist_ok=True)
-    marks = {"run": run, "fragment": json.dumps(fragment.to_json())}
-    table = rows.select(STAGED_ROWS.names).cast(STAGED_ROWS).replace_schema_metadata(marks)
-    file = folder / f"{run}-{uuid.uuid4().hex}.arrow"
+    beside = {"marks": json.dumps(asdict(marks)), "fragment": json.dumps(fragment.to_json())}
+    table = rows.select(STAGED_ROWS.names).cast(STAGED_ROWS).replace_schema_metadata(beside)
+    file = folder / f"{marks.run}-{uuid.uuid4().hex}{ENDING}"
     aside = file.with_suffix(".partial")
     with aside.open("wb") as sink:
         with pa.ipc.new_file(sink, table.schema) as writer:
@@ -62,25 +104,84 @@ def record(folder: Path, run: str, fragment: FragmentMetadata, rows: pa.Table) -
     return file
 
 
-def read_entries(folder: Path, run: str) -> list[Entry]:
-    """The entries that a run staged, in a fixed order."""
-    entries = []
-    for file in sorted(folder.glob(f"{run}-*.arrow")):
+def list_entries(folder: Path, run: str) -> list[Path]:
+    """The entries' files in a fixed order, those of `run` first: of equal rows the first count."""
+    files = folder.glob(f"*{ENDING}")
+    return sorted(files, key=lambda file: (not file.name.startswith(f"{run}-"), file.name))
+
+
+def read_entry(file: Path) -> Entry:
+    """What stands beside an entry's rows."""
+    with pa.ipc.open_file(file) as reader:
+        marks, fragment = _beside(reader.schema)
+        rows = sum(reader.get_batch(n).num_rows for n in range(reader.num_record_batches))
+    return Entry(file, marks, fragment, rows)
+
+
+def read_rows(
+    files: Sequence[tuple[int, Path]], making: Making, dataset: str
+) -> tuple[pa.Table, pa.Table]:
+    """The rows of numbered entries: those that `making` could have made, and all of its vectors.
+
+    An entry whose fragment was cleaned up, with the only version that had it, counts no more.
+
+    Returns:
+        Rows as STAGED_ROWS with `entry` (int32, the number) and `row` (int32, within it); and
+        `text_hash` with `location` (uint64, see `staged_location`).
+    """
+    rows, vectors = [], []
+    for number, file in files:
         table = pa.ipc.open_file(file).read_all()
-        marks = table.schema.metadata
-        fragment = FragmentMetadata.from_json(marks[b"fragment"].decode())
-        entries.append(Entry(file, marks[b"run"].decode(), fragment, table))
-    return entries
+        marks, fragment = _beside(table.schema)
+        if marks.making.encoder != making.encoder or not data_file(dataset, fragment).is_file():
+            continue
+        table = table.replace_schema_metadata()
+        row = pa.array(range(table.num_rows), pa.int32())
+        where = pc.add(row.cast(pa.uint64()), staged_location(number))
+        vectors.append(pa.table({"text_hash": table["text_hash"], "location": where}))
+        if marks.making.rows == making.rows:
+            entry = pa.array([number] * table.num_rows, pa.int32())
+            rows.append(table.append_column("entry", entry).append_column("row", row))
+    return _joined(rows, NUMBERED_ROWS), _joined(vectors, LOCATIONS)
 
 
-def forget(entries: list[Entry]) -> None:
-    """Remove entries whose fragments are committed."""
-    for entry in entries:
-        entry.file.unlink(missing_ok=True)
+NUMBERED_ROWS = pa.schema(
+    [*STAGED_ROWS, pa.field("entry", pa.int32()), pa.field("row", pa.int32())]
+)
+# Where a vector stands: a row address in the published version, or a row of an entry.
+LOCATIONS = pa.schema([pa.field("text_hash", pa.binary(16)), pa.field("location", pa.uint64())])
+_STAGED = 1 << 63
+
+
+def staged_location(entry: int, row: int = 0) -> pa.Scalar:
+    """The location of an entry's row; that of a row of the table is its address."""
+    return pa.scalar(_STAGED | entry << 32 | row, pa.uint64())
+
+
+def data_file(dataset: str, fragment: FragmentMetadata) -> Path:
+    """The file of a staged fragment; it has one."""
+    (file,) = fragment.files
+    return Path(dataset) / "data" / str(file.path)
+
+
+def forget(files: Sequence[Path]) -> None:
+    """Remove entries whose rows are published, or stand in another entry."""
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def discard_old(folder: Path) -> None:
-    """Remove entries whose fragments Lance's clean-up may take soon."""
-    for file in folder.glob("*.arrow"):
+    """Remove entries whose fragments Lance's clean-up may take soon, and half-written ones."""
+    for file in [*folder.glob(f"*{ENDING}"), *folder.glob("*.partial")]:
         if time.time() - file.stat().st_mtime > KEPT_SECONDS:
             file.unlink(missing_ok=True)
+
+
+def _beside(schema: pa.Schema) -> tuple[Marks, FragmentMetadata]:
+    raw: dict[str, Any] = json.loads(schema.metadata[b"marks"])
+    marks = Marks(**raw | {"making": Making(**raw["making"])})
+    return marks, FragmentMetadata.from_json(schema.metadata[b"fragment"].decode())
+
+
+def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])

@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import lance
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipelines.corpus.identity import Hashes, as_hashes
+from pipelines.table.ledger import LOCATIONS
 
-_COLUMNS = ["chunk_id", "doc_id", "text_hash", "doc_hash"]
-_EMPTY = pa.schema(
+LIVE_ROWS = pa.schema(
     [
         pa.field("chunk_id", pa.string()),
         pa.field("doc_id", pa.string()),
-        pa.field("text_hash", pa.binary(16)),
         pa.field("doc_hash", pa.binary(16)),
         pa.field("_rowaddr", pa.uint64()),
     ]
 )
+_COLUMNS = ["chunk_id", "doc_id", "doc_hash", "text_hash"]
 
 
-class LiveRows:
-    """The rows of a version, one entry a chunk; about 120 bytes each."""
+def read_rows(uri: str, version: int, fragments: Sequence[int]) -> tuple[pa.Table, pa.Table]:
+    """The rows of some fragments: as LIVE_ROWS, and where the vector of each passage stands."""
+    dataset = lance.dataset(uri, version=version)
+    parts = [part for part in dataset.get_fragments() if part.fragment_id in fragments]
+    found = dataset.scanner(columns=_COLUMNS, with_row_address=True, fragments=parts).to_table()
+    locations = found.select(["text_hash", "_rowaddr"]).rename_columns(LOCATIONS.names)
+    return found.select(LIVE_ROWS.names).cast(LIVE_ROWS), locations.cast(LOCATIONS)
 
-    def __init__(self, dataset: lance.LanceDataset | None) -> None:
-        """None stands for a table without a published version."""
-        self.rows = _EMPTY.empty_table()
-        if dataset is not None:
-            self.rows = dataset.to_table(columns=_COLUMNS, with_row_address=True)
 
-    def documents(self) -> pa.Table:
-        """One row a document: `doc_id`, `doc_hash`."""
-        grouped = self.rows.group_by("doc_id").aggregate([("doc_hash", "min")])
-        return grouped.rename_columns(
-            ["doc_id" if name == "doc_id" else "doc_hash" for name in grouped.column_names]
-        )
-
-    def of_documents(self, *doc_ids: pa.Array) -> pa.Table:
-        """The rows of some documents."""
-        wanted = pa.concat_arrays([pa.array([], pa.string()), *doc_ids])
-        return self.rows.filter(pc.is_in(self.rows["doc_id"], value_set=wanted))
-
-    def by_hash(self) -> tuple[Hashes, npt.NDArray[np.uint64]]:
-        """The passages' hashes, sorted, and a row address for each."""
-        hashes, first = np.unique(as_hashes(self.rows["text_hash"]), return_index=True)
-        return hashes, self.rows["_rowaddr"].to_numpy()[first]
+def documents(rows: pa.Table) -> pa.Table:
+    """One row a document: `doc_id`, `doc_hash`."""
+    grouped = rows.group_by("doc_id").aggregate([("doc_hash", "min")])
+    return grouped.select(["doc_id", "doc_hash_min"]).rename_columns(["doc_id", "doc_hash"])

@@ -31,14 +31,34 @@ class Place:
         return str(Path(self.uri) / f"{self.name}_quarantine.lance")
 
     @property
+    def beside(self) -> Path:
+        """The folder of all that stands beside the table and is no table."""
+        return Path(self.uri) / "_tandem" / self.name
+
+    @property
     def ledger(self) -> Path:
         """The folder of what is staged."""
-        return Path(self.uri) / "_tandem" / self.name / "ledger"
+        return self.beside / "ledger"
 
     @property
     def runs(self) -> Path:
         """The folder of the run records."""
-        return Path(self.uri) / "_tandem" / self.name / "runs"
+        return self.beside / "runs"
+
+    @property
+    def verdicts(self) -> Path:
+        """The folder of what the gate found, a file a version."""
+        return self.beside / "verdicts"
+
+    @property
+    def hold(self) -> Path:
+        """The file that says that nothing is to be published."""
+        return self.beside / "hold.json"
+
+    @property
+    def lease(self) -> Path:
+        """The folder of who works on the table."""
+        return self.beside / "lease"
 
     def exists(self) -> bool:
         """Whether there is a dataset, published or not."""

@@ -10,16 +10,12 @@ from dataclasses import dataclass
 import lance
 
 from pipelines.errors import InputMissing, TableHeld, UsageError
+from pipelines.table.lineage import same_rows
 from pipelines.table.place import Place
 from pipelines.table.schema import Fingerprints, fingerprints_of
 
 LIVE = "live"
-# What these change is not the rows: a version that follows `live` by them alone has its content.
-_SAME_ROWS = (
-    lance.LanceOperation.CreateIndex,
-    lance.LanceOperation.Rewrite,
-    lance.LanceOperation.UpdateConfig,
-)
+_OWN = "published-"
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,16 @@ class Base:
     dataset: lance.LanceDataset | None
     live: int | None
     fingerprints: Fingerprints | None
+
+    def require(self) -> lance.LanceDataset:
+        """The dataset of a table that has a published version.
+
+        Raises:
+            InputMissing: it has none.
+        """
+        if self.dataset is None or self.live is None:
+            raise InputMissing("The table has no published version; run `tandem index`.")
+        return self.dataset
 
 
 def live_version(place: Place) -> int | None:
@@ -67,18 +73,28 @@ def open_base(place: Place) -> Base:
         return Base(newest, None, None)
     published = lance.dataset(place.dataset, version=live)
     newest = lance.dataset(place.dataset)
-    dataset = newest if _same_rows(newest, live) else published
+    dataset = newest if same_rows(newest, live) else published
     return Base(dataset, live, fingerprints_of(published.schema))
 
 
 def restore_base(place: Place, base: Base) -> Base:
-    """Make the content of `live` the newest version, if another run left one unpublished."""
+    """Make the content of `live` the newest version, if another run left one unpublished.
+
+    Raises:
+        TableHeld: another run committed meanwhile; what it left is not the newest version now.
+    """
     if base.live is None or base.dataset is None:
         return base
-    if lance.dataset(place.dataset).version == base.dataset.version:
+    newest = lance.dataset(place.dataset).version
+    if newest == base.dataset.version:
         return base
     base.dataset.restore()  # type: ignore[no-untyped-call]
-    return Base(lance.dataset(place.dataset), base.live, base.fingerprints)
+    restored = lance.dataset(place.dataset)
+    if restored.version != newest + 1:
+        raise TableHeld(
+            f"Another run committed to the table {place.name} meanwhile; run the command again."
+        )
+    return Base(restored, base.live, base.fingerprints)
 
 
 def require_same_encoder(fingerprints: Fingerprints | None, fingerprint: str, name: str) -> None:
@@ -99,30 +115,40 @@ def publish(place: Place, version: int, expected_live: int | None) -> None:
     """Move `live` to a checked version, and give it a tag of its own.
 
     Raises:
-        TableHeld: `live` is no longer where the run found it.
+        TableHeld: `live` is no longer where the run found it, or did not stay where it was put.
     """
     dataset = lance.dataset(place.dataset)
     if live_version(place) != expected_live:
         raise TableHeld("Another run published while this one worked; run the command again.")
-    own = f"published-{version}"
+    own = f"{_OWN}{version}"
     if own not in dataset.tags.list():
         dataset.tags.create(own, version)
-    if expected_live is None:
-        dataset.tags.create(LIVE, version)
+    move_live(place, version)
+
+
+def move_live(place: Place, version: int) -> None:
+    """Point `live` to a version.
+
+    Raises:
+        TableHeld: another run pointed it elsewhere at the same time.
+    """
+    tags = lance.dataset(place.dataset).tags
+    if LIVE in tags.list():
+        tags.update(LIVE, version)
     else:
-        dataset.tags.update(LIVE, version)
+        tags.create(LIVE, version)
+    if live_version(place) != version:
+        raise TableHeld("Another run published at the same time; look at `tandem versions`.")
 
 
-def _same_rows(newest: lance.LanceDataset, live: int) -> bool:
-    """Whether the newest version's rows are those of the version `live`."""
-    same = True
-    for version in range(live + 1, newest.version + 1):
-        transaction = newest.read_transaction(version)
-        if transaction is None:
-            return False
-        operation = transaction.operation
-        if isinstance(operation, lance.LanceOperation.Restore):
-            same = operation.version == live
-        elif not isinstance(operation, _SAME_ROWS):
-            same = False
-    return same
+def published_versions(place: Place) -> list[int]:
+    """The versions that are or were `live` and are still kept, in ascending order."""
+    if not place.exists():
+        return []
+    names = lance.dataset(place.dataset).tags.list()
+    return sorted(int(name.removeprefix(_OWN)) for name in names if name.startswith(_OWN))
+
+
+def unpublish(place: Place, version: int) -> None:
+    """Take its own tag from a version, so that clean-up may remove it."""
+    lance.dataset(place.dataset).tags.delete(f"{_OWN}{version}")

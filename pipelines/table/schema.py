@@ -28,7 +28,7 @@ PLAIN_FIELDS = (
     pa.field("cut_tokens", pa.int32()),
 )
 # What stages add on the way to the table.
-_ON_THE_WAY = {"chunks_of_document", "token_ids", "encoded"}
+_ON_THE_WAY = {"chunks_of_document", "token_ids", "origin"}
 RESERVED = {field.name for field in PLAIN_FIELDS} | {"vector"} | _ON_THE_WAY
 
 

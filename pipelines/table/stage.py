@@ -2,46 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from lance.file import LanceFileReader
 from lance.fragment import write_fragments
 
-from pipelines.table.ledger import record
+from pipelines.corpus.origin import ENCODED, STAGED
+from pipelines.table.ledger import STAGED_ROWS, Making, Marks, data_file, read_entry, record
 from pipelines.table.place import Place
 
 
-class Stage:
-    """A stage: writes a fragment without committing it. Repeating it does no harm."""
+@dataclass(frozen=True)
+class Sink:
+    """Where a run stages, and as what.
 
-    def __init__(
-        self,
-        place: Place,
-        run: str,
-        schema: pa.Schema,
-        fresh: bool,
-        tell: Callable[..., None],
-    ) -> None:
-        """`fresh`: the commit will replace the table, so the fragment fits no existing schema."""
-        self._place, self._run, self._schema, self._tell = place, run, schema, tell
-        self._mode = "overwrite" if fresh else "append"
+    Attributes:
+        run: the run's name.
+        schema: the table's.
+        making: what made the rows.
+        fresh: the commit will replace the table, so fragments need not fit an existing schema.
+    """
+
+    place: Place
+    run: str
+    schema: pa.Schema
+    making: Making
+    fresh: bool
+
+    def write(self, rows: pa.Table, staged: pa.Table, marks: Marks) -> list[Path]:
+        """Write rows as fragments with an entry each; `staged` says of each row what it is."""
+        fragments = write_fragments(
+            rows.cast(self.schema),
+            self.place.dataset,
+            schema=self.schema,
+            mode="overwrite" if self.fresh else "append",
+        )
+        offset, files = 0, []
+        for fragment in fragments:
+            part = staged.slice(offset, fragment.physical_rows)
+            files.append(record(self.place.ledger, marks, fragment, part))
+            offset += fragment.physical_rows
+        return files
+
+
+class Stage:
+    """A stage: writes a fragment without committing it. Repeating it does no harm.
+
+    Rows that have no vector yet, because another block encodes an equal passage, are passed on.
+    """
+
+    def __init__(self, sink: Sink, tell: Callable[..., None]) -> None:
+        self._sink, self._tell = sink, tell
 
     def __call__(self, chunks: pa.Table) -> pa.Table:
-        """Write the chunks; the answer is one row: what was staged, and encoded for it."""
-        if chunks.num_rows:
-            rows = chunks.select(self._schema.names).cast(self._schema)
-            fragments = write_fragments(
-                rows, self._place.dataset, schema=self._schema, mode=self._mode
+        """Write the chunks that have a vector; the answer are the others, without the column."""
+        ready = chunks.filter(pc.is_valid(chunks["vector"]))
+        if ready.num_rows:
+            new = ready.filter(pc.equal(ready["origin"], ENCODED))
+            marks = Marks(
+                self._sink.run,
+                self._sink.making,
+                encoded=new.num_rows,
+                resumed=int(pc.sum(pc.equal(ready["origin"], STAGED)).as_py()),
+                tokens=pc.sum(new["tokens"]).as_py() or 0,
+                cut=pc.sum(new["cut_tokens"]).as_py() or 0,
             )
-            offset = 0
-            for fragment in fragments:
-                part = chunks.slice(offset, fragment.physical_rows)
-                record(self._place.ledger, self._run, fragment, part)
-                offset += fragment.physical_rows
-        new = chunks.filter(chunks["encoded"])
-        self._tell(staged=new.num_rows, staged_rows=chunks.num_rows)
-        tokens, cut = (pc.sum(new[name]).as_py() or 0 for name in ("tokens", "cut_tokens"))
-        counts = [chunks.num_rows, new.num_rows, tokens, cut]
-        names = ["staged", "encoded", "tokens", "cut"]
-        return pa.table([pa.array([count], pa.int64()) for count in counts], names=names)
+            self._sink.write(ready.select(self._sink.schema.names), ready, marks)
+            self._tell(staged=new.num_rows, staged_rows=ready.num_rows)
+        return chunks.filter(pc.is_null(chunks["vector"])).drop_columns(["vector", "origin"])
+
+
+def copy_rows(sink: Sink, entry: Path, rows: Sequence[int]) -> list[Path]:
+    """Stage some rows of an entry again, in a fragment without the others; nothing is encoded."""
+    file = data_file(sink.place.dataset, read_entry(entry).fragment)
+    table = LanceFileReader(str(file)).take_rows(list(rows)).to_table()
+    staged = pa.ipc.open_file(entry).read_all().select(STAGED_ROWS.names).take(pa.array(rows))
+    marks = Marks(sink.run, sink.making, encoded=0, resumed=len(rows), tokens=0, cut=0)
+    return sink.write(table.select(sink.schema.names), staged, marks)

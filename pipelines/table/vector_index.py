@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 import lance
@@ -15,6 +16,10 @@ _ROWS_A_PARTITION = 4096
 # 8-bit product quantisation refuses fewer.
 _LEAST_QUANTISED_ROWS = 65_536
 
+# With so many times the rows that its partitions were made for, it is trained again.
+_OUTGROWN = 4
+VECTOR_INDEX = "vector_idx"
+
 IndexKind = Literal["none", "ivf_flat", "ivf_pq"]
 
 
@@ -27,19 +32,25 @@ def choose_index(settings: Index, rows: int) -> IndexKind:
     return "ivf_flat" if rows < QUANTISED_ROWS else "ivf_pq"
 
 
-def build_indices(dataset: lance.LanceDataset, settings: Index) -> lance.LanceDataset:
-    """Build the indices that are missing and bring the others up to date; the newest version."""
-    present = {description.name for description in dataset.describe_indices()}
+def build_indices(dataset: lance.LanceDataset, settings: Index) -> None:
+    """Build the indices that are missing, and bring the others up to date.
+
+    One that is not as it is configured is built anew. `dataset` becomes the newest version.
+    """
     rows = dataset.count_rows()
+    kind = choose_index(settings, rows)
+    if kind == "ivf_pq" and rows < _LEAST_QUANTISED_ROWS:
+        kind = "ivf_flat"
+    present = {description.name for description in dataset.describe_indices()}
+    outdated = VECTOR_INDEX in present and not _serves(dataset, kind, settings.metric, rows)
+    if outdated:
+        dataset.drop_index(VECTOR_INDEX)
     if present:
         dataset.optimize.optimize_indices()
     for column in ("chunk_id", "doc_id"):
         if f"{column}_idx" not in present:
             dataset.create_scalar_index(column, "BTREE")
-    kind = choose_index(settings, rows)
-    if kind == "ivf_pq" and rows < _LEAST_QUANTISED_ROWS:
-        kind = "ivf_flat"
-    if kind != "none" and rows and "vector_idx" not in present:
+    if kind != "none" and rows and (outdated or VECTOR_INDEX not in present):
         dimension = dataset.schema.field("vector").type.list_size
         quantised: dict[str, Any] = (
             {"num_sub_vectors": _sub_vectors(dimension)} if kind == "ivf_pq" else {}
@@ -51,12 +62,46 @@ def build_indices(dataset: lance.LanceDataset, settings: Index) -> lance.LanceDa
             num_partitions=max(rows // _ROWS_A_PARTITION, 1),
             **quantised,
         )
-    return lance.dataset(dataset.uri)
+    dataset.checkout_latest()  # type: ignore[no-untyped-call]
+
+
+def uncovered_share(dataset: lance.LanceDataset) -> float:
+    """The share of rows that the vector index does not cover, 0.0 without one."""
+    rows = dataset.count_rows()
+    if not has_vector_index(dataset) or not rows:
+        return 0.0
+    return float(_statistics(dataset)["num_unindexed_rows"]) / rows
+
+
+def drop_indices(dataset: lance.LanceDataset) -> None:
+    """Remove every index; `dataset` becomes the newest version."""
+    for description in dataset.describe_indices():
+        dataset.drop_index(description.name)
+    dataset.checkout_latest()  # type: ignore[no-untyped-call]
 
 
 def has_vector_index(dataset: lance.LanceDataset) -> bool:
     """Whether searches of this version go through a vector index."""
     return any("vector" in description.field_names for description in dataset.describe_indices())
+
+
+def _serves(dataset: lance.LanceDataset, kind: IndexKind, metric: str, rows: int) -> bool:
+    """Whether the vector index is of the wanted kind, and not of a much smaller table."""
+    found = _statistics(dataset)
+    parts = found["indices"]
+    partitions = sum(int(part.get("num_partitions", 1)) for part in parts[:1])
+    return (
+        str(found["index_type"]).lower() == kind
+        and all(str(part.get("metric_type", metric)).lower() == metric for part in parts)
+        and rows // _ROWS_A_PARTITION <= _OUTGROWN * max(partitions, 1)
+    )
+
+
+def _statistics(dataset: lance.LanceDataset) -> dict[str, Any]:
+    # Asked for or not, Lance warns of the centroids; they are not wanted.
+    os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
+    found: dict[str, Any] = dataset.index_statistics(VECTOR_INDEX)
+    return found
 
 
 def _sub_vectors(dimension: int) -> int:

@@ -1,4 +1,4 @@
-"""Ray Data's door to the readers: each read task reads some pieces with one function."""
+"""Ray's door to the readers: the keys of a corpus by tasks, its wanted documents by Ray Data."""
 
 from __future__ import annotations
 
@@ -11,61 +11,96 @@ import ray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from pipelines.cluster import collected
+from pipelines.corpus.buckets import by_document
 from pipelines.corpus.documents import documents_schema, read_documents
-from pipelines.corpus.inventory import KEYS, inspect
-from pipelines.corpus.plan import positions_by_piece
+from pipelines.corpus.inventory import inspect
+from pipelines.corpus.plan import Facts
 from pipelines.corpus.read.pieces import LARGEST_PIECE_BYTES, Piece
 from pipelines.corpus.read.rows import Mapped
 from pipelines.resources import Stages
 
+# Neighbouring pieces with their numbers, read by one task.
+Group = list[tuple[int, Piece]]
 
-def read_keys(pieces: Sequence[Piece], mapped: Mapped, stages: Stages) -> pa.Table:
-    """The first pass: the keys of every row, schema KEYS, brought to the driver."""
-    source = PieceSource(
-        list(enumerate(pieces)),
-        [piece.size_bytes for piece in pieces],
-        partial(inspect, mapped=mapped),
-        stages.readers,
-    )
-    return collected(ray.data.read_datasource(source, **stages.task)).cast(KEYS)
+
+def group_pieces(pieces: Sequence[Piece], readers: int) -> list[Group]:
+    """Groups of about equal size, four for each reader; small enough to be read in memory."""
+    share = sum(piece.size_bytes for piece in pieces) / max(4 * readers, 1)
+    share = min(share, LARGEST_PIECE_BYTES)
+    groups: list[Group] = []
+    filled = share
+    for number, piece in enumerate(pieces):
+        if filled >= share:
+            groups.append([])
+            filled = 0
+        groups[-1].append((number, piece))
+        filled += piece.size_bytes
+    return groups
+
+
+def inspect_group(
+    group: Group, mapped: Mapped, limit: int | None, buckets: int
+) -> list[Facts | pa.Table]:
+    """A task of the first pass: the facts of a group, and its keys by document, in buckets."""
+    keys = pa.concat_tables(inspect(group, mapped, limit))
+    return [Facts.of(keys), *by_document(keys, buckets)]
 
 
 def wanted_documents(
-    pieces: Sequence[Piece],
-    wanted: pa.Table,
+    groups: Sequence[Group],
+    wanted: Sequence[Sequence[Any]],
     mapped: Mapped,
     metadata: Mapping[str, pa.DataType],
+    stopped: Callable[[], bool],
     stages: Stages,
 ) -> ray.data.Dataset:
-    """The second pass: the documents whose keys are wanted, read only from where they stand."""
-    parts = [(pieces[number], places) for number, places in positions_by_piece(wanted)]
-    source = PieceSource(
-        parts,
-        [piece.size_bytes for piece, _ in parts],
-        partial(read_documents, mapped=mapped, schema=documents_schema(metadata)),
-        stages.readers,
-    )
-    documents: ray.data.Dataset = ray.data.read_datasource(source, **stages.task)
+    """The second pass: the documents whose keys are wanted, read only from where they stand.
+
+    `wanted` are references to tables of keys, for each group.
+    """
+    read = partial(_read_group, mapped=mapped, schema=documents_schema(metadata), stopped=stopped)
+    parts = [_Reading(read, *both) for both in zip(groups, wanted, strict=True)]
+    size = sum(piece.size_bytes for group in groups for _, piece in group)
+    documents: ray.data.Dataset = ray.data.read_datasource(_Parts(parts, size), **stages.task)
     return documents
 
 
-class PieceSource(Datasource):
-    """Groups of parts, each read by one task into a stream of Arrow tables.
+def _read_group(
+    group: Group,
+    wanted: Sequence[Any],
+    mapped: Mapped,
+    schema: pa.Schema,
+    stopped: Callable[[], bool],
+) -> Iterable[pa.Table]:
+    keys = pa.concat_tables(table for table in ray.get(list(wanted)) if table is not None)
+    numbers, positions = keys["piece"].to_numpy(), keys["position"].to_numpy()
+    parts = [(piece, positions[numbers == number]) for number, piece in group]
+    parts = [(piece, places) for piece, places in parts if len(places)]
+    for table in read_documents(parts, mapped, schema):
+        if stopped():
+            yield schema.empty_table()
+            return
+        yield table
 
-    `read` is called with a list of parts in the task and must be picklable; `sizes_bytes` tells
-    how much there is to read of each part, so that tasks get about equal shares.
-    """
+
+class _Reading:
+    """What a task runs: picklable, so that it carries its own group only."""
 
     def __init__(
-        self,
-        parts: Sequence[Any],
-        sizes_bytes: Sequence[int],
-        read: Callable[[Sequence[Any]], Iterable[pa.Table]],
-        readers: int,
+        self, read: Callable[..., Iterable[pa.Table]], group: Group, wanted: Sequence[Any]
     ) -> None:
+        self._read, self._group, self._wanted = read, group, wanted
+
+    def __call__(self) -> Iterable[pa.Table]:
+        return self._read(self._group, self._wanted)
+
+
+class _Parts(Datasource):
+    """Parts, each read by one task into a stream of Arrow tables."""
+
+    def __init__(self, parts: Sequence[_Reading], size_bytes: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._parts, self._sizes, self._read, self._readers = parts, sizes_bytes, read, readers
+        self._parts, self._size_bytes = parts, size_bytes
 
     def get_name(self) -> str:
         """The name that Ray shows for the tasks."""
@@ -73,7 +108,7 @@ class PieceSource(Datasource):
 
     def estimate_inmemory_data_size(self) -> int | None:
         """About as much as stands on disk."""
-        return sum(self._sizes)
+        return self._size_bytes
 
     def get_read_tasks(
         self,
@@ -81,30 +116,8 @@ class PieceSource(Datasource):
         per_task_row_limit: int | None = None,
         data_context: object = None,
     ) -> list[ReadTask]:
-        """One task for each group of neighbouring parts; Ray's `parallelism` is a hint only."""
-        share = min(sum(self._sizes) / max(4 * self._readers, 1), LARGEST_PIECE_BYTES)
-        groups: list[list[Any]] = []
-        filled = share
-        for part, size in zip(self._parts, self._sizes, strict=True):
-            if filled >= share:
-                groups.append([])
-                filled = 0
-            groups[-1].append(part)
-            filled += size
+        """One task for each part; Ray's `parallelism` is a hint only."""
         metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [
-            ReadTask(_Reading(self._read, group), metadata, per_task_row_limit=per_task_row_limit)
-            for group in groups
+            ReadTask(part, metadata, per_task_row_limit=per_task_row_limit) for part in self._parts
         ]
-
-
-class _Reading:
-    """What a task runs: picklable, so that it carries its own parts only."""
-
-    def __init__(
-        self, read: Callable[[Sequence[Any]], Iterable[pa.Table]], parts: Sequence[Any]
-    ) -> None:
-        self._read, self._parts = read, parts
-
-    def __call__(self) -> Iterable[pa.Table]:
-        return self._read(self._parts)

@@ -1,0 +1,169 @@
+"""What all stages of an index run share, found out once at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.cluster import TallyActor, cluster_nodes, quiet_ray_data
+from pipelines.config import Config
+from pipelines.corpus.chunk import ChunkerSettings, chunker_settings
+from pipelines.corpus.plan import Facts
+from pipelines.corpus.read.pieces import Piece, corpus_pieces, declared_types
+from pipelines.corpus.read.ray_source import Group, group_pieces
+from pipelines.corpus.read.rows import Mapped
+from pipelines.corpus.types import decide_columns
+from pipelines.models.load import EncoderSpec, describe_encoder, locate
+from pipelines.models.stages import EncodeChunks
+from pipelines.resources import Stages, plan_stages
+from pipelines.table.ledger import Making
+from pipelines.table.place import Place
+from pipelines.table.publish import Base
+from pipelines.table.schema import Fingerprints, metadata_types, table_schema
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one index run is asked for beyond its configuration.
+
+    Attributes:
+        only_add: the corpus is a part; documents that it does not have stay.
+        delete: ids of documents to remove; the corpus is not read then.
+        purge: remove older versions and staged copies of what was removed, too.
+        limit: take the first rows of the corpus only, for a trial.
+        wait: wait for another run on the table instead of ending.
+    """
+
+    only_add: bool = False
+    delete: tuple[str, ...] | None = None
+    purge: bool = False
+    limit: int | None = None
+    wait: bool = False
+
+    @property
+    def asked_for_deletions(self) -> bool:
+        """Whether what goes was named one by one, or does not matter: no share is too large."""
+        return self.delete is not None or self.limit is not None
+
+
+@dataclass(frozen=True)
+class Models:
+    """How a run comes to its encoder: what describes it, and the actors' class.
+
+    `stage` is made with the arguments of `EncodeChunks`.
+    """
+
+    describe: Callable[[Config], EncoderSpec]
+    stage: type[Any] = EncodeChunks
+
+
+def describe_configured(config: Config) -> EncoderSpec:
+    """The encoder that the configuration names."""
+    encoder = config.encoder
+    trusted = encoder.model in config.trust.remote_code
+    located = locate(encoder.model, encoder.revision, "encoder")
+    return describe_encoder(located, prompt=encoder.prompt, trust_remote_code=trusted)
+
+
+REAL_MODELS = Models(describe_configured)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The corpus, and what turns it into vectors."""
+
+    pieces: list[Piece]
+    groups: list[Group]
+    mapped: Mapped
+    spec: EncoderSpec
+    stage: type[Any]
+    chunker: ChunkerSettings
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """What stands with the rows that these make."""
+        spec, chunker = self.spec, self.chunker.fingerprint()
+        return Fingerprints(spec.fingerprint, spec.parts, spec.name, spec.revision, chunker)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all stages of a run share; `source` is None for a run that only removes documents."""
+
+    config: Config
+    request: Request
+    place: Place
+    stages: Stages
+    tally: TallyActor
+    source: Source | None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the table is to look like, and why it must be built anew, if it must."""
+
+    schema: pa.Schema
+    metadata: dict[str, pa.DataType]
+    fingerprints: Fingerprints
+    reasons: list[str]
+
+    @property
+    def making(self) -> Making:
+        """What made rows of this shape."""
+        return Making.of(self.fingerprints, self.schema)
+
+
+def prepare(config: Config, request: Request, models: Models) -> Job:
+    """Fit the run to the cluster, list the corpus and describe the encoder.
+
+    Raises:
+        UsageError: the configuration names what does not exist or cannot be.
+    """
+    quiet_ray_data()
+    stages = plan_stages(cluster_nodes(), config.resources.encoder, "resources.encoder")
+    place, tally = Place.of(config.table), TallyActor()
+    if request.delete is not None:
+        return Job(config, request, place, stages, tally, None)
+    corpus = config.require_corpus()
+    pieces = corpus_pieces(corpus, stages.readers)
+    groups = group_pieces(pieces, stages.readers)
+    if request.limit is not None:
+        groups = [list(enumerate(pieces))]
+    spec = models.describe(config)
+    chunker = chunker_settings(config.chunking, spec.tokenizer, spec.prompt, spec.max_tokens)
+    largest = config.limits.max_document_bytes
+    mapped = Mapped(corpus.id_column, corpus.text, corpus.title, corpus.metadata, largest)
+    source = Source(pieces, groups, mapped, spec, models.stage, chunker)
+    return Job(config, request, place, stages, tally, source)
+
+
+def shape_of(job: Job, base: Base, facts: Facts) -> Shape:
+    """The table that this run makes: its columns' types are the table's, then the files' own."""
+    if job.source is None:
+        schema = base.require().schema
+        assert base.fingerprints is not None  # noqa: S101 - what was published has them
+        return Shape(schema, metadata_types(schema), base.fingerprints, [])
+    corpus = job.config.require_corpus()
+    known = metadata_types(base.dataset.schema) if base.live and base.dataset else {}
+    types = declared_types(corpus) | known
+    metadata = decide_columns(corpus.metadata, facts.signatures, types)
+    fingerprints = job.source.fingerprints
+    schema = table_schema(job.source.spec.dimension, metadata, fingerprints)
+    return Shape(schema, metadata, fingerprints, _rebuild_reasons(base, metadata, fingerprints))
+
+
+def _rebuild_reasons(
+    base: Base, metadata: dict[str, pa.DataType], fingerprints: Fingerprints
+) -> list[str]:
+    """Why the published rows cannot stay, by the part that changed; none if they can."""
+    if base.live is None or base.dataset is None:
+        return []
+    reasons = ["encoder"] if base.fingerprints is None else []
+    if base.fingerprints is not None:
+        reasons = fingerprints.differences(base.fingerprints)
+    if metadata_types(base.dataset.schema) != metadata:
+        reasons.append("corpus.metadata")
+    return reasons

@@ -1,0 +1,85 @@
+"""What the gate said of versions, and the hold that a rollback sets: a JSON file each.
+
+A version that was refused is never published, and one that passed is published by a later command
+only while `live` is still what it was made from.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pipelines.summary import write_json
+from pipelines.table.place import Place
+
+
+@dataclass(frozen=True)
+class VersionVerdict:
+    """What the gate said of a version.
+
+    Attributes:
+        version: the version, compacted and indexed.
+        data_version: the version that the run's data commit made.
+        run: the run that made it.
+        base_live: what was `live` when it was made.
+        passed: whether it may be published.
+        refusals: why not, in sentences.
+        gate: what was measured.
+    """
+
+    version: int
+    data_version: int
+    run: str
+    base_live: int | None
+    passed: bool
+    refusals: tuple[str, ...]
+    gate: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Nothing is published until `tandem publish`: since when, and what was rolled back."""
+
+    since: str
+    from_version: int
+    to_version: int
+
+
+def keep_verdict(place: Place, verdict: VersionVerdict) -> None:
+    """Write what the gate said."""
+    write_json(place.verdicts / f"{verdict.version}.json", verdict)
+
+
+def read_verdicts(place: Place) -> list[VersionVerdict]:
+    """All verdicts, the newest version first."""
+    found = []
+    for file in place.verdicts.glob("*.json"):
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        found.append(VersionVerdict(**raw | {"refusals": tuple(raw["refusals"])}))
+    return sorted(found, key=lambda verdict: -verdict.version)
+
+
+def forget_verdict(place: Place, version: int) -> None:
+    """Remove the verdict of a version that is cleaned up."""
+    (place.verdicts / f"{version}.json").unlink(missing_ok=True)
+
+
+def set_hold(place: Place, from_version: int, to_version: int) -> None:
+    """Let nothing be published from now on."""
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(place.hold, Hold(since, from_version, to_version))
+
+
+def read_hold(place: Place) -> Hold | None:
+    """The hold, None if there is none."""
+    try:
+        return Hold(**json.loads(place.hold.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def lift_hold(place: Place) -> None:
+    """Let runs publish again."""
+    place.hold.unlink(missing_ok=True)
