@@ -11,8 +11,11 @@ from jobs.demo import demo
 from jobs.evaluate import evaluate
 from jobs.index import index
 from jobs.init import init
+from jobs.plan import plan
+from jobs.publish import publish
 from jobs.quarantine import quarantine
 from jobs.rerank import rerank
+from jobs.rollback import rollback
 from jobs.search import search
 from jobs.versions import versions
 
@@ -25,7 +28,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (init, index, search, rerank, evaluate, versions, quarantine, demo, bench):
+for command in (
+    init,
+    plan,
+    index,
+    publish,
+    rollback,
+    versions,
+    quarantine,
+    search,
+    rerank,
+    evaluate,
+    demo,
+    bench,
+):
     app.command()(command)
 
 

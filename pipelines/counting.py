@@ -9,11 +9,11 @@ import pyarrow as pa
 from pipelines.deciding import Plan
 from pipelines.errors import TandemError
 from pipelines.quarantine import by_reason
-from pipelines.summary import IndexSummary
+from pipelines.summary import IndexSummary, PlanSummary
 from pipelines.table.ledger import Entry
 
 
-def count_plan(summary: IndexSummary, plan: Plan) -> None:
+def count_plan(summary: IndexSummary | PlanSummary, plan: Plan) -> None:
     """Fill in what the plan says of documents, chunks and rejects.
 
     Raises:

@@ -27,14 +27,14 @@ from pipelines.corpus.chunk import Chunk
 from pipelines.corpus.claims import Claim
 from pipelines.corpus.identity import digest
 from pipelines.corpus.origin import COPIED
-from pipelines.corpus.read.ray_source import wanted_documents
 from pipelines.counting import count_plan, count_staged
 from pipelines.errors import NotPublished, TandemError
-from pipelines.index_job import REAL_MODELS, Job, Models, Request, Source, prepare
+from pipelines.index_job import REAL_MODELS, Job, Models, prepare
 from pipelines.interrupt import Interrupt
-from pipelines.planning import Found, look
+from pipelines.planning import Found, look, missing_documents
 from pipelines.progress import Progress
 from pipelines.refusals import require_sense
+from pipelines.request import Request
 from pipelines.resources import Stages
 from pipelines.summary import Clock, IndexSummary
 from pipelines.table import gate, ledger, upkeep, vector_index
@@ -156,7 +156,7 @@ def _encode_and_stage(job: Job, found: Found, summary: IndexSummary) -> None:
     tasks: dict[str, Any] = {"compute": TaskPoolStrategy(size=stages.readers), **stages.task}
     blocks: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
 
-    documents = _missing_documents(job, found, source)
+    documents = missing_documents(job, found)
     chunks = documents.map_batches(
         Chunk(source.chunker, shape.metadata, tally.tell, tally.stopped), **blocks, **tasks
     )
@@ -191,18 +191,6 @@ def _encode_and_stage(job: Job, found: Found, summary: IndexSummary) -> None:
         waiting.map_batches(copies, **blocks, **tasks).map_batches(
             stage, **blocks, **stages.task
         ).materialize()
-
-
-def _missing_documents(job: Job, found: Found, source: Source) -> ray.data.Dataset:
-    groups = [number for number, count in enumerate(found.plan.missing) if count]
-    return wanted_documents(
-        [source.groups[number] for number in groups],
-        [found.survey.wanted(number) for number in groups],
-        source.mapped,
-        found.shape.metadata,
-        job.tally.stopped,
-        job.stages,
-    )
 
 
 def _taken(found: Found) -> list[Taken]:

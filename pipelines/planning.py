@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
+import ray.data
 
 from pipelines.cluster import Shards, run_tasks
 from pipelines.corpus.buckets import bucket_count
@@ -29,7 +30,7 @@ from pipelines.corpus.plan import (
     Facts,
     require_fields,
 )
-from pipelines.corpus.read.ray_source import inspect_group
+from pipelines.corpus.read.ray_source import inspect_group, wanted_documents
 from pipelines.deciding import Plan, Rules, bucket_live, bucket_staged, decide_bucket
 from pipelines.index_job import Job, Shape, shape_of
 from pipelines.progress import Progress
@@ -216,3 +217,17 @@ def _rules(job: Job, shape: Shape, facts: Facts, fresh: bool) -> Rules:
     listed = None if request.delete is None else pa.array(sorted(set(request.delete)), pa.string())
     count = max(len(groups), 1)
     return Rules(shape.metadata, absent, listed, fresh, group_of_piece, count)
+
+
+def missing_documents(job: Job, found: Found) -> ray.data.Dataset:
+    """The documents that are not staged whole, read only from where they stand."""
+    assert job.source is not None  # noqa: S101 - without a corpus nothing is missing
+    groups = [number for number, count in enumerate(found.plan.missing) if count]
+    return wanted_documents(
+        [job.source.groups[number] for number in groups],
+        [found.survey.wanted(number) for number in groups],
+        job.source.mapped,
+        found.shape.metadata,
+        job.tally.stopped,
+        job.stages,
+    )

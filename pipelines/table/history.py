@@ -1,24 +1,29 @@
-"""The versions of a table, with the runs that made them."""
+"""The versions of a table with the runs that made them, and what stands beside it."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import lance
 
 from pipelines.errors import InputMissing
+from pipelines.table import ledger
+from pipelines.table.lease import read_holder
+from pipelines.table.lineage import version_times
 from pipelines.table.place import Place
 from pipelines.table.publish import LIVE
 from pipelines.table.records import read_records
+from pipelines.table.release import pending
 from pipelines.table.schema import fingerprints_of
+from pipelines.table.verdicts import read_hold, read_verdicts
 
 
 def list_versions(place: Place) -> list[dict[str, Any]]:
     """The versions, the newest first.
 
-    Each has `version`, `time` (ISO 8601), `rows`, `run` and `encoder` where known, `live`, and
-    `published` for one that is or was live.
+    Each has `version`, `time` (ISO 8601), `rows`, `run` and `encoder` where known, `live`,
+    `published` for one that is or was live, and what the gate said: `passed`, `refusals`.
 
     Raises:
         InputMissing: there is no table.
@@ -29,22 +34,65 @@ def list_versions(place: Place) -> list[dict[str, Any]]:
         )
     dataset = lance.dataset(place.dataset)
     tags = {name: tag["version"] for name, tag in dataset.tags.list().items()}
-    runs = {record["version"]: record["run"] for record in reversed(read_records(place))}
+    verdicts = {verdict.version: verdict for verdict in read_verdicts(place)}
+    times = version_times(dataset)
     found = []
-    for item in reversed(dataset.versions()):
-        version, time = item["version"], item["timestamp"]
-        if not isinstance(time, datetime):
-            time = datetime.fromtimestamp(time / 1e9, UTC)
-        marks = fingerprints_of(lance.dataset(place.dataset, version=version).schema)
+    for version in sorted(times, reverse=True):
+        there = lance.dataset(place.dataset, version=version)
+        marks = fingerprints_of(there.schema)
+        verdict = verdicts.get(version)
         found.append(
             {
                 "version": version,
-                "time": time.isoformat(timespec="seconds"),
-                "rows": int(item["metadata"]["total_rows"]),
-                "run": runs.get(version),
+                "time": times[version].isoformat(timespec="seconds"),
+                "rows": there.count_rows(),
+                "run": verdict.run if verdict else None,
                 "encoder": marks.encoder_name if marks else None,
                 "live": tags.get(LIVE) == version,
                 "published": f"published-{version}" in tags,
+                "passed": verdict.passed if verdict else None,
+                "refusals": list(verdict.refusals) if verdict else [],
             }
         )
     return found
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What goes on beside a table: who holds it, what holds it back, what is staged, what failed.
+
+    `staged` counts `entries`, `rows` and `bytes` of the ledger; `last_failure` has `run` and
+    `error` of the newest run if that failed or died.
+    """
+
+    lease: str | None
+    hold: dict[str, Any] | None
+    pending: int | None
+    staged: dict[str, int]
+    last_failure: dict[str, str] | None
+
+
+def standing(place: Place) -> Standing:
+    """Look at what stands beside a table."""
+    holder, hold, waiting = read_holder(place.lease), read_hold(place), pending(place)
+    entries = [ledger.read_entry(file) for file in ledger.list_entries(place.ledger, "")]
+    sizes = [ledger.data_file(place.dataset, entry.fragment) for entry in entries]
+    staged = {
+        "entries": len(entries),
+        "rows": sum(entry.rows for entry in entries),
+        "bytes": sum(file.stat().st_size for file in sizes if file.is_file()),
+    }
+    failure = None
+    newest = next(iter(read_records(place)), None)
+    if newest is not None and newest["state"] != "done":
+        died = newest["state"] == "running" and (holder is None or holder.run != newest["run"])
+        error = "It died before it ended." if died else newest["error"]
+        if error:
+            failure = {"run": str(newest["run"]), "error": str(error)}
+    return Standing(
+        str(holder) if holder else None,
+        asdict(hold) if hold else None,
+        waiting.version if waiting else None,
+        staged,
+        failure,
+    )

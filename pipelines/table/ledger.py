@@ -110,6 +110,11 @@ def list_entries(folder: Path, run: str) -> list[Path]:
     return sorted(files, key=lambda file: (not file.name.startswith(f"{run}-"), file.name))
 
 
+def entries_of(folder: Path, run: str) -> list[Path]:
+    """The entries that a run staged."""
+    return sorted(folder.glob(f"{run}-*{ENDING}"))
+
+
 def read_entry(file: Path) -> Entry:
     """What stands beside an entry's rows."""
     with pa.ipc.open_file(file) as reader:

@@ -7,6 +7,7 @@ compared, never version numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import lance
 
@@ -58,6 +59,11 @@ def only_upkeep(newest: lance.LanceDataset, after: int) -> bool:
     return all(_keeps_rows(_operation(newest, version)) for version in versions)
 
 
+def version_times(dataset: lance.LanceDataset) -> dict[int, datetime]:
+    """When each version was made."""
+    return {item["version"]: _time(item["timestamp"]) for item in dataset.versions()}
+
+
 def require_lineage(newest: lance.LanceDataset, done: DataCommit) -> None:
     """Check that the rows of the newest version are those of a data commit.
 
@@ -78,6 +84,12 @@ def _operation(dataset: lance.LanceDataset, version: int) -> _Operation | None:
         # pylance 13 fails to describe rewritten indices, which nothing but a compaction has.
         return lance.LanceOperation.Rewrite([], [])
     return transaction.operation if transaction else None
+
+
+def _time(value: datetime | int) -> datetime:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)  # without a zone it is this machine's
+    return datetime.fromtimestamp(value / 1e9, UTC)
 
 
 def _keeps_rows(operation: _Operation | None) -> bool:

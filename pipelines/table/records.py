@@ -9,10 +9,14 @@ from typing import Any
 from pipelines.summary import IndexSummary, write_json
 from pipelines.table.place import Place
 
+_MOST_RECORDS = 1000
+
 
 def keep_record(place: Place, summary: IndexSummary) -> None:
-    """Write the record of a run, also of one that failed."""
+    """Write the record of a run, also of one that failed, and remove the oldest of too many."""
     write_json(place.runs / f"{summary.run}.json", summary)
+    for file in sorted(place.runs.glob("*.json"))[:-_MOST_RECORDS]:
+        file.unlink(missing_ok=True)
 
 
 def read_records(place: Place) -> list[Mapping[str, Any]]:
@@ -23,8 +27,17 @@ def read_records(place: Place) -> list[Mapping[str, Any]]:
 
 def last_rate(place: Place) -> float | None:
     """Chunks a second of the newest run that encoded any, None if none did."""
+    return _rate(place, "encoded")
+
+
+def last_token_rate(place: Place) -> float | None:
+    """Tokens a second of the newest run that encoded any, None if none did."""
+    return _rate(place, "tokens")
+
+
+def _rate(place: Place, what: str) -> float | None:
     for record in read_records(place):
         seconds = record["seconds"].get("encode")
-        if record["encoded"] and seconds:
-            return round(float(record["encoded"] / seconds), 2)
+        if record[what] and seconds:
+            return round(float(record[what] / seconds), 2)
     return None

@@ -11,6 +11,7 @@ import lance
 from lance.optimize import Compaction, CompactionTask, RewriteResult
 
 from pipelines.config import Keep
+from pipelines.table.lineage import version_times
 from pipelines.table.place import Place
 from pipelines.table.publish import LIVE, published_versions, unpublish
 from pipelines.table.verdicts import forget_verdict, read_verdicts
@@ -59,7 +60,7 @@ def clean_up(place: Place, keep: Keep, only_live: bool = False) -> None:
     `only_live` no version but `live` stays.
     """
     dataset = lance.dataset(place.dataset)
-    times = {item["version"]: _time(item["timestamp"]) for item in dataset.versions()}
+    times = version_times(dataset)
     live = dataset.tags.list()[LIVE]["version"]
     oldest = datetime.now(UTC) - timedelta(days=keep.days)
     for rank, version in enumerate(reversed(published_versions(place))):
@@ -83,9 +84,3 @@ def clean_up(place: Place, keep: Keep, only_live: bool = False) -> None:
 
 def _rewrite(uri: str, version: int, task: CompactionTask) -> RewriteResult:
     return task.execute(lance.dataset(uri, version=version))
-
-
-def _time(value: datetime | int) -> datetime:
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.astimezone(UTC)
-    return datetime.fromtimestamp(value / 1e9, UTC)
