@@ -38,3 +38,30 @@ def small_scorer(tmp_path_factory) -> Path:
     import tiny_models
 
     return tiny_models.scorer(tmp_path_factory.mktemp("models") / "scorer")
+
+
+@pytest.fixture(scope="session")
+def published(cluster, small_encoder, tmp_path_factory) -> Path:
+    """An index of `deaths.OLD` with vectors of the fake encoder, to be copied."""
+    from deaths import OLD, SETTINGS
+    from fake_models import fake_models
+    from running import configured, run_index, write_jsonl
+
+    folder = tmp_path_factory.mktemp("published")
+    write_jsonl(folder / "corpus.jsonl", OLD)
+    run_index(configured(folder, small_encoder, **SETTINGS), fake_models())
+    return folder / "index"
+
+
+@pytest.fixture(scope="session")
+def described(cluster, small_encoder, tmp_path_factory) -> str:
+    """The description of the small encoder, pickled for processes that shall not load it."""
+    import pickle
+
+    from fake_models import fake_models
+    from running import configured
+
+    folder = tmp_path_factory.mktemp("described")
+    spec = fake_models().describe(configured(folder, small_encoder))
+    (folder / "spec.pickle").write_bytes(pickle.dumps(spec))
+    return str(folder / "spec.pickle")

@@ -11,7 +11,7 @@ import yaml
 from pipelines.config import Config
 from pipelines.config_file import parse_config
 from pipelines.progress import Silent
-from pipelines.summary import IndexSummary, RerankSummary
+from pipelines.summary import IndexSummary, PlanSummary, RerankSummary
 
 WORDS = [
     "lock",
@@ -69,11 +69,23 @@ def write_config(folder: Path, encoder: Path, **sections: Any) -> Path:
     return path
 
 
-def run_index(config: Config) -> IndexSummary:
+def run_index(config: Config, models: Any = None, **asked: Any) -> IndexSummary:
+    from pipelines.index_job import REAL_MODELS
     from pipelines.indexing import index
+    from pipelines.request import Request
 
     summary = IndexSummary()
-    index(config, summary, Silent())
+    index(config, summary, Silent(), Request(**asked), models or REAL_MODELS)
+    return summary
+
+
+def run_plan(config: Config, models: Any = None, **asked: Any) -> PlanSummary:
+    from pipelines.forecasting import forecast
+    from pipelines.index_job import REAL_MODELS
+    from pipelines.request import Request
+
+    summary = PlanSummary()
+    forecast(config, summary, Silent(), Request(**asked), models or REAL_MODELS)
     return summary
 
 

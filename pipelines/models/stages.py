@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.config import Dtype
-from pipelines.corpus.identity import as_hashes, passage
-from pipelines.corpus.origin import COPIED, ENCODED
+from pipelines.corpus.identity import passage
 from pipelines.errors import TandemError
+from pipelines.models.blocks import fill_vectors
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import EncoderSpec, ScorerSpec
 from pipelines.models.scorer import Scorer
@@ -50,7 +50,9 @@ class EncodeChunks:
         Raises:
             TandemError: the model gave a vector that is not finite.
         """
-        return encode_block(chunks, self._spec, self._stopped, self._encode)
+        if self._stopped():
+            chunks = chunks.slice(0, 0)
+        return fill_vectors(chunks, self._spec.dimension, self._spec.name, self._encode)
 
     def _encode(self, chunks: pa.Table) -> npt.NDArray[np.float32]:
         if not chunks.num_rows:
@@ -65,57 +67,6 @@ class EncodeChunks:
             report.add(len(passages), 0)
         report.send()
         return vectors
-
-
-def encode_block(
-    chunks: pa.Table,
-    spec: EncoderSpec,
-    stopped: Callable[[], bool],
-    encode: Callable[[pa.Table], npt.NDArray[np.float32]],
-) -> pa.Table:
-    """Fill in the vectors of a block as `EncodeChunks` says, by a function of its rows."""
-    if stopped():
-        chunks = chunks.slice(0, 0)
-    vectors, known = _known(chunks["vector"], spec.dimension)
-    origin = chunks["origin"].to_numpy().copy()
-    hashes = as_hashes(chunks["text_hash"])
-    todo = np.flatnonzero(~known & (origin == ENCODED))
-    _, first = np.unique(hashes[todo], return_index=True)
-    distinct = todo[np.sort(first)]
-    computed = encode(chunks.take(pa.array(distinct)))
-    bad = ~np.isfinite(computed).all(axis=1)
-    if bad.any():
-        doc_id = chunks["doc_id"][int(distinct[np.flatnonzero(bad)[0]])].as_py()
-        raise TandemError(
-            f"Model {spec.name} gave a vector that is not finite for a chunk of "
-            f"document {doc_id}; try encoder.dtype float32."
-        )
-    rows = {passage_hash: row for row, passage_hash in enumerate(hashes[distinct].tolist())}
-    for place in np.flatnonzero(~known).tolist():
-        row = rows.get(hashes[place])
-        if row is not None:
-            vectors[place] = computed[row]
-            known[place] = True
-    origin[todo] = COPIED
-    origin[distinct] = ENCODED
-    column = pa.FixedSizeListArray.from_arrays(
-        pa.array(vectors.ravel()), spec.dimension, mask=pa.array(~known)
-    )
-    left = [name for name in chunks.column_names if name not in ("token_ids", "vector", "origin")]
-    table = chunks.select(left).append_column("vector", column)
-    return table.append_column("origin", pa.array(origin, pa.int8()))
-
-
-def _known(
-    column: pa.ChunkedArray, dimension: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """The vectors so far, and which rows have one."""
-    array = column.combine_chunks()
-    known = array.is_valid().to_numpy(zero_copy_only=False).copy()
-    vectors = np.zeros((len(array), dimension), np.float32)
-    values = array.drop_null().flatten().to_numpy(zero_copy_only=False)
-    vectors[known] = values.reshape(-1, dimension)
-    return vectors, known
 
 
 class _Report:

@@ -8,6 +8,7 @@ empty base, which has no fragment, and for a rebuild the commit replaces the tab
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import lance
 import numpy as np
@@ -48,26 +49,30 @@ def commit(
         TableHeld: another run committed on the same base first.
         TandemError: a staged file is gone.
     """
-    _require_files(place, added)
+    held = f"Another run committed to the table {place.name} first; run the command again."
+    gone = [file for file in _files(place, added) if not file.is_file()]
+    if gone and lance.dataset(place.dataset).version != base.version:
+        raise TableHeld(held)  # it took what is staged here, and has cleaned up since
+    if gone:
+        raise TandemError(f"A staged file is gone ({gone[0]}); nothing was committed.")
     old = base.get_fragments()
     if rebuild or not old:
         operation: lance.LanceOperation.BaseOperation = lance.LanceOperation.Overwrite(
             schema, list(added)
         )
     else:
-        gone, changed = _deletions(base, removed)
+        emptied, changed = _deletions(base, removed)
         fence = min(old, key=lambda fragment: fragment.fragment_id)
-        if fence.fragment_id not in gone:
+        if fence.fragment_id not in emptied:
             changed.setdefault(fence.fragment_id, fence.metadata)
         operation = lance.LanceOperation.Update(
-            removed_fragment_ids=gone,
+            removed_fragment_ids=emptied,
             updated_fragments=list(changed.values()),
             new_fragments=list(added),
         )
     transaction = lance.Transaction(
         read_version=base.version, operation=operation, transaction_properties=marks
     )
-    held = f"Another run committed to the table {place.name} first; run the command again."
     try:
         version = int(lance.LanceDataset.commit(place.dataset, transaction).version)
     except CommitConflictError as error:
@@ -79,12 +84,9 @@ def commit(
     return version
 
 
-def _require_files(place: Place, fragments: Sequence[FragmentMetadata]) -> None:
+def _files(place: Place, fragments: Sequence[FragmentMetadata]) -> list[Path]:
     """Lance accepts a commit that names a file which is gone, and fails when it is read."""
-    for fragment in fragments:
-        file = data_file(place.dataset, fragment)
-        if not file.is_file():
-            raise TandemError(f"A staged file is gone ({file}); nothing was committed.")
+    return [data_file(place.dataset, fragment) for fragment in fragments]
 
 
 def _deletions(
