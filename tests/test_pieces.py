@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,22 @@ def test_a_file_that_is_gone_is_one_reject(tmp_path: Path) -> None:
     (row,) = rows_of(piece, MAPPED, set())
     assert isinstance(row, Reject)
     assert row.reason == "unreadable_file"
+
+
+@pytest.mark.parametrize(
+    "ending", ["jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "csv.zst", "parquet", "lance"]
+)
+def test_a_name_that_is_no_unicode(tmp_path: Path, ending: str) -> None:
+    name = os.fsdecode(b"\xff." + ending.encode())
+    if ending == "lance":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).symlink_to("nowhere")
+    kind = ending.partition(".")[0]
+    (piece,) = corpus_pieces(corpus(tmp_path, kind), 1)
+    assert piece.source == f"\\xff.{ending}"
+    reasons = keys_of([piece], MAPPED)["reason"].to_pylist()
+    assert reasons == ["unreadable_file", FIELDS_SEEN]
 
 
 def parquet(folder: Path, columns: dict[str, Any], rows_a_group: int = 1000) -> Path:

@@ -66,7 +66,7 @@ def expand_folders(
         if not matches:
             raise InputMissing(f"{key}: {entry} is no {what} and holds none.")
         for folder in matches:
-            found.setdefault(folder, _relative(folder, top))
+            found.setdefault(str(Path(folder)), _relative(folder.rstrip(os.sep), top))
     return sorted(found.items())
 
 
