@@ -26,7 +26,7 @@ class Section(BaseModel):
 class Corpus(Section):
     """Where the documents are, and which columns hold what."""
 
-    format: Literal["parquet", "jsonl", "beir", "pydocs"]
+    format: Literal["parquet", "jsonl", "csv", "text", "markdown", "beir", "lance", "pydocs"]
     paths: Paths
     id: str | None = None
     text: str = "text"

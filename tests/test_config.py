@@ -1,5 +1,7 @@
 """The configuration: defaults, overrides, paths, and one sentence for whatever is wrong."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -329,12 +331,36 @@ def test_a_folder_a_file_and_a_glob(tmp_path: Path) -> None:
         (str(a), "z/a.jsonl"),
     ]
     assert expand([str(c)], "k", endings) == [(str(c), "c.txt")]
-    assert expand([str(tmp_path / "d/**/*.jsonl")], "k", endings) == [(str(a), "a.jsonl")]
-    assert [file for file, _ in expand([str(a), str(tmp_path / "d/*")], "k", endings)] == [
-        str(b),
-        str(c),
-        str(a),
+    assert expand([str(tmp_path / "d/**/*.jsonl")], "k", endings) == [(str(a), "z/a.jsonl")]
+    assert expand([str(tmp_path / "?/z/*.jsonl")], "k", endings) == [(str(a), "d/z/a.jsonl")]
+    assert expand([str(a), str(tmp_path / "d/*"), str(tmp_path / "d")], "k", endings) == [
+        (str(b), "B.JSONL.GZ"),
+        (str(c), "c.txt"),
+        (str(a), "a.jsonl"),
     ]
+
+
+def test_what_cannot_be_read_is_named_too(tmp_path: Path) -> None:
+    """A link that leads nowhere, a folder that cannot be listed, a name that is no UTF-8."""
+    touched(tmp_path / "d/x.txt", tmp_path / "d/y.txt/z")
+    (tmp_path / "d/link.txt").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "d/pipe.txt")
+    Path(os.fsdecode(bytes(tmp_path / "d") + b"/\xe4.txt")).touch()
+    found = expand([str(tmp_path / "d"), str(tmp_path / "*/l*.txt")], "k", (".txt",))
+    assert [source for _, source in found] == ["link.txt", "x.txt", "\\xe4.txt"]
+    assert [source for _, source in expand([str(tmp_path / "d/l*")], "k", ())] == ["link.txt"]
+    with pytest.raises(InputMissing, match="there is no file or folder"):
+        expand([str(tmp_path / "d/link.txt")], "k", ())
+
+    folder = os.open(tmp_path, os.O_RDONLY)
+    name = "n" * 250
+    for _ in range(20):  # Deeper than a path can name.
+        os.mkdir(name, dir_fd=folder)
+        folder, above = os.open(name, os.O_RDONLY, dir_fd=folder), folder
+        os.close(above)
+    os.close(folder)
+    *_, (_, source) = expand([str(tmp_path)], "k", (".txt",))
+    assert re.fullmatch(f"({name}/)+", source)
 
 
 def test_what_names_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,21 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from passes import keys_of, wanted_of
 
 from pipelines.config import Corpus
 from pipelines.corpus.documents import documents_schema, read_documents
 from pipelines.corpus.identity import document_hash
-from pipelines.corpus.inventory import FIELDS_SEEN, KEYS, inspect
-from pipelines.corpus.plan import positions_by_piece
+from pipelines.corpus.inventory import FIELDS_SEEN, KEYS
 from pipelines.corpus.read.pieces import (
     SMALLEST_PIECE_BYTES,
+    Piece,
     corpus_pieces,
     declared_types,
     jsonl_pieces,
     rows_of,
 )
+from pipelines.corpus.read.ray_source import group_pieces
 from pipelines.corpus.read.rows import Document, Mapped, Reject
 from pipelines.errors import InputMissing, TandemError
 
@@ -161,6 +164,21 @@ def test_byte_ranges_cover_each_file_once(
         assert own[-1].end in (None, size)
 
 
+def test_groups_are_about_equal() -> None:
+    def groups(sizes: list[int], readers: int) -> list[int]:
+        pieces = [Piece("", "text", None, 0, None, 0, size) for size in sizes]
+        found = group_pieces(pieces, readers)
+        assert [pair for group in found for pair in group] == list(enumerate(pieces))
+        return [len(group) for group in found]
+
+    assert groups([1_000_000] * 9, 2) == [1] * 9
+    assert groups([10**9, 5, 5, 5], 1) == [1, 3]
+    assert groups([0] * 8, 1) == [2, 2, 2, 2]
+    small = groups([0] * 20_000, 2)  # Opening counts, so that no group gets too many of them.
+    assert (len(small), max(small)) == (11, 1953)
+    assert groups([], 2) == []
+
+
 def test_beir_reads_its_corpus_only(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_bytes(lines({"_id": "d", "text": "t", "title": "T"}))
     (tmp_path / "queries.jsonl").write_bytes(lines({"_id": "q", "text": "t"}))
@@ -215,6 +233,22 @@ def test_a_file_that_is_gone_is_one_reject(tmp_path: Path) -> None:
     (row,) = rows_of(piece, MAPPED, set())
     assert isinstance(row, Reject)
     assert row.reason == "unreadable_file"
+
+
+@pytest.mark.parametrize(
+    "ending", ["jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "csv.zst", "parquet", "lance"]
+)
+def test_a_name_that_is_no_unicode(tmp_path: Path, ending: str) -> None:
+    name = os.fsdecode(b"\xff." + ending.encode())
+    if ending == "lance":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).symlink_to("nowhere")
+    kind = ending.partition(".")[0]
+    (piece,) = corpus_pieces(corpus(tmp_path, kind), 1)
+    assert piece.source == f"\\xff.{ending}"
+    reasons = keys_of([piece], MAPPED)["reason"].to_pylist()
+    assert reasons == ["unreadable_file", FIELDS_SEEN]
 
 
 def parquet(folder: Path, columns: dict[str, Any], rows_a_group: int = 1000) -> Path:
@@ -314,18 +348,13 @@ def test_types_that_parquet_declares(tmp_path: Path) -> None:
     assert declared_types(corpus(tmp_path, "jsonl", metadata=names)) == {}
 
 
-def keys_of(folder: Path, mapped: Mapped, kind: str = "jsonl") -> pa.Table:
-    pieces = corpus_pieces(corpus(folder, kind), 1)
-    return pa.concat_tables(inspect(list(enumerate(pieces)), mapped))
-
-
 def test_the_first_pass_keeps_a_key_of_every_row(tmp_path: Path) -> None:
     mapped = Mapped("id", "text", "title", ("year", "tags"), 1000)
     (tmp_path / "a.jsonl").write_bytes(
         lines({"id": "a", "text": "t", "year": 5, "tags": []}, {"id": "b"}) + b"{\n"
     )
     (tmp_path / "b.jsonl").write_bytes(lines({"id": "c", "text": "u", "\ud800": 1, "title": "T"}))
-    keys = keys_of(tmp_path, mapped)
+    keys = keys_of(corpus_pieces(corpus(tmp_path), 1), mapped)
     assert keys.schema == KEYS
     rows = [tuple(row.values()) for row in keys.to_pylist()]
     a = document_hash(None, "t", {"year": 5, "tags": []})
@@ -346,7 +375,8 @@ def test_the_fields_of_a_corpus_with_other_ones_in_every_row(tmp_path: Path) -> 
     rows = [{f"field {n}": 0} for n in range(5000)]
     (tmp_path / "a.jsonl").write_bytes(lines(*rows, {"id": "a", "text": "t", "last": 1}))
     mapped = Mapped("id", "text", "title", ("last",), 1000)
-    message = keys_of(tmp_path, mapped)["message"].to_pylist()[-1]
+    keys = keys_of(corpus_pieces(corpus(tmp_path), 1), mapped)
+    message = keys["message"].to_pylist()[-1]
     assert {"id", "text", "last"} <= set(message.split("\t"))
     assert len(message.split("\t")) < 1100
 
@@ -356,10 +386,10 @@ def test_the_second_pass_brings_what_is_wanted_and_no_more(tmp_path: Path) -> No
     rows = [{"id": str(n), "text": f"text {n}", "n": n} for n in range(1300)]
     (tmp_path / "a.jsonl").write_bytes(lines(*rows[:700]) + b"broken\n")
     (tmp_path / "b.jsonl").write_bytes(lines(*rows[700:]))
-    keys = keys_of(tmp_path, mapped)
-    wanted = keys.filter([n is not None and int(n) % 3 != 0 for n in keys["doc_id"].to_pylist()])
     pieces = corpus_pieces(corpus(tmp_path), 1)
-    parts = [(pieces[number], places) for number, places in positions_by_piece(wanted)]
+    keys = keys_of(pieces, mapped)
+    wanted = keys.filter([n is not None and int(n) % 3 != 0 for n in keys["doc_id"].to_pylist()])
+    parts = wanted_of(pieces, wanted)
     schema = documents_schema({"n": pa.float64()})
     tables = list(read_documents(parts, mapped, schema))
     assert all(table.schema == schema for table in tables)
@@ -373,15 +403,17 @@ def test_the_second_pass_brings_what_is_wanted_and_no_more(tmp_path: Path) -> No
         "n": 1.0,
     }
 
-    (tmp_path / "b.jsonl").write_bytes(lines(*rows[701:]))
-    with pytest.raises(TandemError, match=r"b\.jsonl changed while it was read"):
-        list(read_documents(parts, mapped, schema))
+    other = lines(*rows[700:-2], rows[-2] | {"text": "text 1290"}, rows[-1])
+    for content in (lines(*rows[701:]), other):
+        (tmp_path / "b.jsonl").write_bytes(content)
+        with pytest.raises(TandemError, match=r"b\.jsonl changed while it was read"):
+            list(read_documents(parts, mapped, schema))
 
 
 def test_a_value_that_its_column_cannot_hold_is_told_in_one_sentence(tmp_path: Path) -> None:
     mapped = Mapped("id", "text", "title", ("n",), 1000)
     (tmp_path / "a.jsonl").write_bytes(lines({"id": "a", "text": "t", "n": 2**40}))
-    keys = keys_of(tmp_path, mapped)
-    parts = [(corpus_pieces(corpus(tmp_path), 1)[0], keys["position"].to_numpy()[:1])]
+    pieces = corpus_pieces(corpus(tmp_path), 1)
+    parts = wanted_of(pieces, keys_of(pieces, mapped))
     with pytest.raises(TandemError, match=r"corpus\.metadata: 'n' is a column of int32"):
         list(read_documents(parts, mapped, documents_schema({"n": pa.int32()})))

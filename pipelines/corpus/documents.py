@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import pyarrow as pa
 
 from pipelines.corpus.identity import HASH_BYTES, document_hash
@@ -28,40 +27,47 @@ def documents_schema(metadata: Mapping[str, pa.DataType]) -> pa.Schema:
 
 
 def read_documents(
-    pieces: Sequence[tuple[Piece, np.ndarray]], mapped: Mapped, schema: pa.Schema
+    parts: Sequence[tuple[Piece, Mapping[int, bytes]]], mapped: Mapped, schema: pa.Schema
 ) -> Iterator[pa.Table]:
-    """The documents of pieces that stand at the wanted positions, as tables of `schema`.
+    """The documents that are wanted of some pieces, as tables of `schema`.
+
+    Each part is a piece with the content hash of what is wanted of it, by position.
 
     Raises:
-        TandemError: a wanted row is no longer where the first pass saw it.
+        TandemError: a wanted row is no longer what the first pass saw there.
     """
     rows: list[Document] = []
+    hashes: list[bytes] = []
     characters = 0
-    for piece, positions in pieces:
-        wanted = set(positions.tolist())
+    for piece, places in parts:
+        wanted = dict(places)
         for row in rows_of(piece, mapped, set()):
             if row.position not in wanted or not isinstance(row, Document):
                 continue
-            wanted.discard(row.position)
+            content = document_hash(row.title, row.text, row.metadata)
+            if content != wanted.pop(row.position):
+                raise _changed(piece)
             rows.append(row)
+            hashes.append(content)
             characters += len(row.text)
             if len(rows) >= _BLOCK_ROWS or characters >= _BLOCK_CHARACTERS:
-                yield _table(rows, schema)
-                rows, characters = [], 0
+                yield _table(rows, hashes, schema)
+                rows, hashes, characters = [], [], 0
         if wanted:
-            raise TandemError(f"{piece.source} changed while it was read; run the command again.")
-    yield _table(rows, schema)
+            raise _changed(piece)
+    yield _table(rows, hashes, schema)
 
 
-def _table(rows: list[Document], schema: pa.Schema) -> pa.Table:
+def _changed(piece: Piece) -> TandemError:
+    return TandemError(f"{piece.source} changed while it was read; run the command again.")
+
+
+def _table(rows: list[Document], hashes: list[bytes], schema: pa.Schema) -> pa.Table:
     columns: list[pa.Array] = [
         pa.array([row.doc_id for row in rows], pa.string()),
         pa.array([row.title for row in rows], pa.string()),
         pa.array([row.text for row in rows], pa.string()),
-        pa.array(
-            [document_hash(row.title, row.text, row.metadata) for row in rows],
-            pa.binary(HASH_BYTES),
-        ),
+        pa.array(hashes, pa.binary(HASH_BYTES)),
     ]
     for name in schema.names[len(columns) :]:
         values = [row.metadata[name] for row in rows]

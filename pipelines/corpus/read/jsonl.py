@@ -6,15 +6,11 @@ range in which it starts. The position of a row is the byte at which its line st
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-
+from pipelines.corpus.read.compressed import is_compressed, opened
 from pipelines.corpus.read.rows import Reject
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
@@ -32,7 +28,7 @@ class Line(NamedTuple):
 
 def splittable(file: str) -> bool:
     """Whether a part of the file can be read alone."""
-    return not file.lower().endswith((".gz", ".zst"))
+    return not is_compressed(file)
 
 
 def read_lines(file: str, start: int, end: int | None) -> Iterator[Line | Reject]:
@@ -41,7 +37,7 @@ def read_lines(file: str, start: int, end: int | None) -> Iterator[Line | Reject
     Raises:
         OSError, EOFError, zlib.error: the file cannot be read, or its compression is broken.
     """
-    with _opened(file) as stream:
+    with opened(file) as stream:
         if start:
             stream.seek(start - 1)
             stream.readline()
@@ -64,12 +60,3 @@ def _parsed(position: int, raw: bytes) -> Line | Reject:
     if not isinstance(row, dict):
         return Reject(position, None, "broken_json", f"A {type(row).__name__}, not an object.")
     return Line(position, row)
-
-
-def _opened(file: str) -> IO[bytes]:
-    if file.lower().endswith(".gz"):
-        return cast(IO[bytes], gzip.open(file, "rb"))
-    if file.lower().endswith(".zst"):
-        # Arrow's reader fails where a file was cut short; that of `zstandard` ends in silence.
-        return io.BufferedReader(cast(io.RawIOBase, pa.CompressedInputStream(file, "zstd")))
-    return Path(file).open("rb")

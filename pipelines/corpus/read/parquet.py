@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.corpus.read.arrow_values import values_of
 from pipelines.corpus.read.rows import Reject
 
 ENDINGS = (".parquet",)
@@ -20,13 +22,13 @@ def row_groups(file: str) -> list[int]:
     Raises:
         pa.ArrowException, OSError: the file is no readable Parquet.
     """
-    metadata = pq.ParquetFile(file).metadata
+    metadata = pq.ParquetFile(_file(file)).metadata
     return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
 
 def column_types(file: str) -> dict[str, pa.DataType]:
     """The Arrow type of each column."""
-    schema = pq.read_schema(file)
+    schema = pq.read_schema(_file(file))
     return dict(zip(schema.names, schema.types, strict=True))
 
 
@@ -38,24 +40,14 @@ def read_rows(
     Raises:
         pa.ArrowException, OSError: the file is no readable Parquet.
     """
-    opened = pq.ParquetFile(file, page_checksum_verification=True)
+    opened = pq.ParquetFile(_file(file), page_checksum_verification=True)
     present = [name for name in columns if name in opened.schema_arrow.names]
     position = first_row
     for batch in opened.iter_batches(_BATCH_ROWS, row_groups=list(groups), columns=present):
-        try:
-            rows: list[dict[str, Any] | Reject] = batch.to_pylist()
-        except (ValueError, OverflowError):
-            rows = [_row(batch.slice(at, 1), position + at) for at in range(batch.num_rows)]
-        for row in rows:
-            yield row if isinstance(row, Reject) else (position, row)
-            position += 1
+        yield from values_of(batch, range(position, position + batch.num_rows))
+        position += batch.num_rows
 
 
-def _row(batch: pa.RecordBatch, position: int) -> dict[str, Any] | Reject:
-    """One row, or why Python cannot hold it: no UTF-8, or a time beyond the year 9999."""
-    try:
-        return batch.to_pylist()[0]  # type: ignore[no-any-return]
-    except UnicodeDecodeError:
-        return Reject(position, None, "invalid_utf8", "The row holds bytes that no UTF-8 is.")
-    except (ValueError, OverflowError) as error:
-        return Reject(position, None, "unreadable_row", f"A value cannot be read: {error}"[:200])
+def _file(file: str) -> pa.NativeFile:
+    """The file, whose name may be no UTF-8 or look like a URI."""
+    return pa.OSFile(os.fsencode(file))

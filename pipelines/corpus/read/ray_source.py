@@ -23,18 +23,23 @@ from pipelines.resources import Stages
 Group = list[tuple[int, Piece]]
 
 
+# What opening a piece takes, as bytes that are read in that time: a group has at most two thousand
+# small files.
+_OPENING_BYTES = 32_768
+
+
 def group_pieces(pieces: Sequence[Piece], readers: int) -> list[Group]:
     """Groups of about equal size, four for each reader; small enough to be read in memory."""
-    share = sum(piece.size_bytes for piece in pieces) / max(4 * readers, 1)
-    share = min(share, LARGEST_PIECE_BYTES)
+    sizes = [piece.size_bytes + _OPENING_BYTES for piece in pieces]
+    share = min(sum(sizes) / max(4 * readers, 1), LARGEST_PIECE_BYTES)
     groups: list[Group] = []
     filled = share
-    for number, piece in enumerate(pieces):
-        if filled >= share:
+    for numbered, size in zip(enumerate(pieces), sizes, strict=True):
+        if filled + size / 2 > share:  # The nearer of the two sizes that the group can have.
             groups.append([])
             filled = 0
-        groups[-1].append((number, piece))
-        filled += piece.size_bytes
+        groups[-1].append(numbered)
+        filled += size
     return groups
 
 
@@ -73,9 +78,11 @@ def _read_group(
     stopped: Callable[[], bool],
 ) -> Iterable[pa.Table]:
     keys = pa.concat_tables(table for table in ray.get(list(wanted)) if table is not None)
-    numbers, positions = keys["piece"].to_numpy(), keys["position"].to_numpy()
-    parts = [(piece, positions[numbers == number]) for number, piece in group]
-    parts = [(piece, places) for piece, places in parts if len(places)]
+    places: dict[int, dict[int, bytes]] = {number: {} for number, _ in group}
+    columns = (keys[name].to_pylist() for name in ("piece", "position", "doc_hash"))
+    for number, position, content in zip(*columns, strict=True):
+        places[number][position] = content
+    parts = [(piece, places[number]) for number, piece in group if places[number]]
     for table in read_documents(parts, mapped, schema):
         if stopped():
             yield schema.empty_table()
