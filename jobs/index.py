@@ -112,23 +112,11 @@ def run_index(config: Config, summary: IndexSummary, request: Request | None = N
     with connected():
         from pipelines.indexing import index as flow
         from pipelines.interrupt import Interrupt
-        from pipelines.table.place import Place
-        from pipelines.table.records import keep_record
 
         interrupt = Interrupt(display.say)
         here = current_thread() is main_thread()
-        try:
-            with interrupt.installed() if here else nullcontext():
-                flow(config, summary, display, request, interrupt=interrupt)
-        except UsageError:
-            raise
-        except Exception as error:
-            summary.state = "failed"
-            summary.error = str(error).strip().partition("\n")[0]
-            keep_record(Place.of(config.table), summary)
-            raise
-        summary.state = "done"
-        keep_record(Place.of(config.table), summary)
+        with interrupt.installed() if here else nullcontext():
+            flow(config, summary, display, request, interrupt=interrupt)
     show_index(config, summary)
 
 

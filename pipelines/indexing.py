@@ -50,7 +50,7 @@ from pipelines.table.publish import (
     restore_base,
 )
 from pipelines.table.purge import purge
-from pipelines.table.records import keep_record
+from pipelines.table.records import keep_record, recorded
 from pipelines.table.reuse import FindVectors
 from pipelines.table.stage import Sink, Stage, copy_rows
 from pipelines.table.verdicts import VersionVerdict, keep_verdict, read_hold, read_verdicts
@@ -88,7 +88,10 @@ def index(
         spec = job.source.spec
         summary.models = {"encoder": spec.name, "digest": spec.fingerprint}
 
-    with leased(job.place.lease, summary.run, request.wait, progress.say) as lease:
+    with (
+        recorded(job.place, summary),
+        leased(job.place.lease, summary.run, request.wait, progress.say) as lease,
+    ):
         found = look(job, summary.run, clock, progress)
         base = found.base
         summary.base_version = summary.version = summary.live = base.live

@@ -27,7 +27,7 @@ encoder:   {model: sentence-transformers/multi-qa-MiniLM-L6-cos-v1, revision: nu
             batch_tokens: auto, prompt: null}
 table:     {name: chunks}
 index:     {vector: auto, metric: cosine, min_recall: 0.95}
-publish:   {max_deleted_fraction: 0.2}
+publish:   {auto: true, max_deleted_fraction: 0.2}
 queries:   {columns: {id: query_id, text: query, candidates: candidates},
             candidates: retrieved, top_k: 100, qrels: null}
 reranker:  {model: cross-encoder/ms-marco-MiniLM-L6-v2, revision: null, dtype: auto,
@@ -37,6 +37,8 @@ resources: {encoder: {actors: auto, gpus: auto, cpus: auto},
             scorer: {actors: auto, gpus: auto, cpus: auto}}
 limits:    {max_document_bytes: 20000000, max_quarantined_fraction: 0.1,
             rejects_hold_deletions: true}
+keep:      {versions: 10, days: 7}
+cost:      {price_per_hour: null}
 trust:     {remote_code: []}
 """
 

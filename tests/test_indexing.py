@@ -4,6 +4,7 @@ import lance
 import lancedb
 import numpy as np
 import pytest
+from fake_models import fake_models
 from running import (
     configured,
     document,
@@ -26,14 +27,20 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 @pytest.fixture
 def indexed(tmp_path, small_encoder):
-    """Thirty documents, indexed."""
+    """Thirty documents, indexed without a model's work."""
     write_jsonl(tmp_path / "corpus.jsonl", [document(n) for n in range(30)])
     config = configured(tmp_path, small_encoder)
-    return tmp_path, config, run_index(config)
+    return tmp_path, config, run_fake(config)
 
 
-def test_readers_see_every_document_once_with_the_encoders_own_vectors(indexed, small_encoder):
-    folder, _, summary = indexed
+def run_fake(config, **asked):
+    return run_index(config, fake_models(), **asked)
+
+
+def test_readers_see_every_document_once_with_the_encoders_own_vectors(tmp_path, small_encoder):
+    folder = tmp_path
+    write_jsonl(folder / "corpus.jsonl", [document(n) for n in range(30)])
+    summary = run_index(configured(folder, small_encoder))
     rows = live_rows(folder)
     documents = [document(n) for n in range(30)]
     passages = [f"{row['title']} {row['text']}" for row in documents]
@@ -66,7 +73,7 @@ def test_plain_lancedb_searches_live(indexed):
 def test_an_unchanged_corpus_makes_no_version_and_encodes_nothing(indexed):
     folder, config, first = indexed
     before = newest_version(folder)
-    again = run_index(config)
+    again = run_fake(config)
     assert newest_version(folder) == before
     assert again.encoded == 0
     assert again.documents["unchanged"] == 30
@@ -77,7 +84,7 @@ def test_added_changed_and_removed_documents_are_one_commit(indexed):
     folder, config, first = indexed
     corpus = [document(n, edition=int(n < 1)) for n in range(29)] + [document(40)]
     write_jsonl(folder / "corpus.jsonl", corpus)
-    summary = run_index(config)
+    summary = run_fake(config)
     assert {row["doc_id"]: row["text"] for row in live_rows(folder)} == {
         row["id"]: row["text"] for row in corpus
     }
@@ -100,11 +107,11 @@ def test_a_moved_text_and_changed_metadata_are_not_encoded(tmp_path, small_encod
     config = configured(tmp_path, small_encoder, corpus={"metadata": ["lang"]})
     rows = [document(n) for n in range(6)]
     write_jsonl(tmp_path / "corpus.jsonl", rows)
-    run_index(config)
+    run_fake(config)
     rows[0] |= {"lang": "fr"}
     rows[1] |= {"id": "moved"}
     write_jsonl(tmp_path / "corpus.jsonl", rows)
-    summary = run_index(config)
+    summary = run_fake(config)
     assert summary.encoded == 0
     assert summary.documents["metadata"] == 1
     assert summary.documents["new"] == summary.documents["gone"] == 1
@@ -117,7 +124,7 @@ def test_a_moved_text_and_changed_metadata_are_not_encoded(tmp_path, small_encod
 def test_equal_texts_share_a_vector(tmp_path, small_encoder):
     rows = [document(1) | {"id": name} for name in ("a", "b", "c")]
     write_jsonl(tmp_path / "corpus.jsonl", rows)
-    assert run_index(configured(tmp_path, small_encoder)).encoded == 1
+    assert run_fake(configured(tmp_path, small_encoder)).encoded == 1
     assert len({tuple(row["vector"]) for row in live_rows(tmp_path)}) == 1
 
 
@@ -128,7 +135,7 @@ def test_rejects_are_counted_kept_and_accounted_for(tmp_path, small_encoder):
     with (tmp_path / "corpus.jsonl").open("ab") as file:
         file.write(b'{"id": "broken"\n{"id": "latin", "text": "\xe9"}\n')
     config = configured(tmp_path, small_encoder, limits={"max_quarantined_fraction": 0.5})
-    summary = run_index(config)
+    summary = run_fake(config)
     assert summary.rows == 25
     assert summary.documents["duplicates"] == 1
     assert summary.quarantined_by == {
@@ -152,7 +159,7 @@ def test_a_reject_without_an_id_holds_deletions(indexed):
     write_jsonl(folder / "corpus.jsonl", [document(n) for n in range(28)])
     with (folder / "corpus.jsonl").open("a") as file:
         file.write("{broken\n")
-    summary = run_index(config)
+    summary = run_fake(config)
     assert summary.documents["held"] == 2
     assert summary.documents["gone"] == 0
     assert len(live_rows(folder)) == 30
@@ -164,7 +171,7 @@ def test_too_many_rejects_are_refused_before_anything_is_encoded(indexed):
         file.write("{broken\n" * 10)
     before = newest_version(folder)
     with pytest.raises(NotPublished, match="max_quarantined_fraction"):
-        run_index(config)
+        run_fake(config)
     assert newest_version(folder) == before == first.version
 
 
@@ -172,12 +179,12 @@ def test_the_gate_refuses_a_mass_deletion_and_the_next_run_starts_from_live(inde
     folder, config, first = indexed
     write_jsonl(folder / "corpus.jsonl", [document(n) for n in range(5)])
     with pytest.raises(NotPublished, match="max_deleted_fraction"):
-        run_index(config)
+        run_fake(config)
     assert len(live_rows(folder)) == 30
     assert newest_version(folder) > first.live
     # Rows of the refused version do not come back: the base is the content of live.
     write_jsonl(folder / "corpus.jsonl", [document(n) for n in range(31)])
-    summary = run_index(config)
+    summary = run_fake(config)
     assert summary.base_version == first.live
     assert summary.encoded == 1
     assert [row["doc_id"] for row in live_rows(folder)] == [f"d{n:03}" for n in range(31)]
@@ -187,10 +194,10 @@ def test_an_empty_corpus_leaves_live_alone(indexed, small_encoder):
     folder, config, _ = indexed
     (folder / "corpus.jsonl").write_text("")
     with pytest.raises(NotPublished, match="empty"):
-        run_index(config)
+        run_fake(config)
     assert len(live_rows(folder)) == 30
     with pytest.raises(UsageError, match="holds no document"):
-        run_index(configured(folder, small_encoder, table={"name": "other"}))
+        run_fake(configured(folder, small_encoder, table={"name": "other"}))
     assert not (folder / "index" / "other.lance").exists()
 
 
@@ -213,17 +220,17 @@ def test_the_same_model_in_another_place_changes_nothing(indexed, small_encoder)
 
     folder, _, _ = indexed
     copied = shutil.copytree(small_encoder, folder / "copied-model")
-    summary = run_index(configured(folder, copied))
+    summary = run_fake(configured(folder, copied))
     assert not summary.rebuild
     assert summary.encoded == 0
 
 
 def test_another_chunker_or_metadata_rebuilds_and_copies_the_vectors(indexed, small_encoder):
     folder, _, _ = indexed
-    chunked = run_index(configured(folder, small_encoder, chunking={"overlap_tokens": 4}))
+    chunked = run_fake(configured(folder, small_encoder, chunking={"overlap_tokens": 4}))
     assert chunked.reasons == ["chunker.overlap_tokens"]
     assert chunked.encoded == 0
-    carried = run_index(
+    carried = run_fake(
         configured(
             folder, small_encoder, chunking={"overlap_tokens": 4}, corpus={"metadata": ["lang"]}
         )
@@ -246,7 +253,7 @@ def test_a_second_commit_on_the_same_base_is_refused(indexed):
 def test_long_documents_become_chunks_that_fit(tmp_path, small_encoder):
     text = "\n\n".join(f"Lock number {n} is held. It releases the thread." for n in range(40))
     write_jsonl(tmp_path / "corpus.jsonl", [{"id": "long", "title": "Locks", "text": text}])
-    summary = run_index(configured(tmp_path, small_encoder))
+    summary = run_fake(configured(tmp_path, small_encoder))
     rows = live_rows(tmp_path)
     assert len(rows) == summary.chunks["new"] > 5
     assert [row["ordinal"] for row in rows] == list(range(len(rows)))
@@ -261,7 +268,7 @@ def test_a_vector_index_is_built_when_asked_for_and_its_recall_measured(
 ):
     write_jsonl(tmp_path / "corpus.jsonl", [document(n, n) for n in range(300)])
     config = configured(tmp_path, small_encoder, index={"vector": kind, "min_recall": 0.5})
-    summary = run_index(config)
+    summary = run_fake(config)
     assert 0.5 <= summary.gate["recall"] <= 1.0
     dataset = lance.dataset(tmp_path / "index" / "chunks.lance", version=summary.live)
     assert "vector_idx" in {index.name for index in dataset.describe_indices()}
@@ -274,7 +281,7 @@ def test_a_bad_index_is_refused(tmp_path, small_encoder, monkeypatch):
     config = configured(tmp_path, small_encoder, index={"vector": "ivf_flat"})
     monkeypatch.setattr(gate, "_recall", lambda *_: 0.2)
     with pytest.raises(NotPublished, match="min_recall"):
-        run_index(config)
+        run_fake(config)
 
 
 def test_a_rebuild_waits_for_documents_that_cannot_be_read(indexed, small_encoder):
@@ -283,8 +290,8 @@ def test_a_rebuild_waits_for_documents_that_cannot_be_read(indexed, small_encode
     write_jsonl(folder / "corpus.jsonl", rows)
     other = {"chunking": {"overlap_tokens": 4}}
     with pytest.raises(NotPublished, match="1 published documents cannot be read"):
-        run_index(configured(folder, small_encoder, **other))
+        run_fake(configured(folder, small_encoder, **other))
     assert newest_version(folder) == first.live
     limits = {"rejects_hold_deletions": False}
-    run_index(configured(folder, small_encoder, limits=limits, **other))
+    run_fake(configured(folder, small_encoder, limits=limits, **other))
     assert len(live_rows(folder)) == 29

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from pipelines.errors import UsageError
 from pipelines.summary import IndexSummary, write_json
 from pipelines.table.place import Place
 
@@ -17,6 +19,21 @@ def keep_record(place: Place, summary: IndexSummary) -> None:
     write_json(place.runs / f"{summary.run}.json", summary)
     for file in sorted(place.runs.glob("*.json"))[:-_MOST_RECORDS]:
         file.unlink(missing_ok=True)
+
+
+@contextmanager
+def recorded(place: Place, summary: IndexSummary) -> Iterator[None]:
+    """Keep the record of the run that the block is, unless it ends with a wrong usage."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except BaseException as error:
+        summary.state, summary.error = "failed", str(error).strip().partition("\n")[0]
+        keep_record(place, summary)
+        raise
+    summary.state = "done"
+    keep_record(place, summary)
 
 
 def read_records(place: Place) -> list[Mapping[str, Any]]:

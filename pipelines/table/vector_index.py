@@ -100,7 +100,7 @@ def _serves(dataset: lance.LanceDataset, kind: IndexKind, metric: str, rows: int
 def _statistics(dataset: lance.LanceDataset) -> dict[str, Any]:
     # Asked for or not, Lance warns of the centroids; they are not wanted.
     os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
-    found: dict[str, Any] = dataset.index_statistics(VECTOR_INDEX)
+    found: dict[str, Any] = dataset.stats.index_stats(VECTOR_INDEX)
     return found
 
 
