@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import DataContext
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.corpus.claims import Claims
 from pipelines.progress import Tally, Tell
@@ -100,7 +101,7 @@ class TallyActor:
     """
 
     def __init__(self) -> None:
-        self._handle: Any = ray.remote(Tally).options(num_cpus=0).remote()
+        self._handle = _beside_the_driver(Tally)
         self.tell = Tell(self._handle)
         self.stopped = partial(_ask, self._handle, "stopped")
 
@@ -109,15 +110,23 @@ class TallyActor:
         sums: dict[str, float] = ray.get(self._handle.read.remote())
         return sums
 
+    def close(self) -> None:
+        """End the actor; what it was asked and did not answer is lost."""
+        ray.kill(self._handle)
+
     def stop(self) -> None:
         """Ask all workers to finish what they have begun and begin nothing more."""
         ray.get(self._handle.stop.remote())
 
 
-def claims() -> Callable[..., Any]:
-    """The claims of a run, in an actor of their own: a callable for workers."""
-    handle = ray.remote(Claims).options(num_cpus=0, max_restarts=-1).remote()
-    return partial(_ask, handle, "claim")
+@contextmanager
+def claims() -> Iterator[Callable[..., Any]]:
+    """The claims of a run, in an actor of their own: a callable that workers ask."""
+    handle = _beside_the_driver(Claims)
+    try:
+        yield partial(_ask, handle, "claim")
+    finally:
+        ray.kill(handle)
 
 
 def run_tasks(
@@ -145,6 +154,13 @@ def run_tasks(
             ray.get(ready)
             done(numbers[ready[0]])
     return found
+
+
+def _beside_the_driver(kind: type[Any]) -> Any:  # noqa: ANN401 - an actor of Ray's
+    """An actor on the driver's own node: another node can be lost, and the run goes on."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+    return ray.remote(kind).options(scheduling_strategy=here, **options).remote()
 
 
 def compaction_run(stages: Stages) -> Callable[[Sequence[Callable[[], Any]]], list[Any]]:

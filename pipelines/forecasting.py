@@ -8,6 +8,7 @@ know their chunks; of these only ids, hashes and lengths are kept.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -51,17 +52,18 @@ def forecast(
     clock = Clock()
     with clock.stage("start"):
         job = prepare(config, request or Request(), models)
-    found = look(job, "", clock, progress)
-    summary.base_version = summary.live = found.base.live
-    summary.reasons, summary.rebuild = found.shape.reasons, bool(found.shape.reasons)
-    summary.resumed = sum(len(rows) for rows in found.plan.taken.values())
-    if total := found.plan.documents["missing"]:
+    with closing(job.tally):
+        found = look(job, "", clock, progress)
+        summary.base_version = summary.live = found.base.live
+        summary.reasons, summary.rebuild = found.shape.reasons, bool(found.shape.reasons)
+        summary.resumed = sum(len(rows) for rows in found.plan.taken.values())
+        if total := found.plan.documents["missing"]:
 
-        def cut() -> tuple[float, float]:
-            return job.tally.read().get("documents", 0), total
+            def cut() -> tuple[float, float]:
+                return job.tally.read().get("documents", 0), total
 
-        with clock.stage("chunk"), progress.track("Chunk", "documents", cut):
-            found = _with_chunks(job, found, summary)
+            with clock.stage("chunk"), progress.track("Chunk", "documents", cut):
+                found = _with_chunks(job, found, summary)
     count_plan(summary, found.plan)
     summary.seconds = {**clock.seconds, "estimated": None}
     rate = last_token_rate(job.place)
@@ -86,14 +88,15 @@ def _with_chunks(job: Job, found: Found, summary: PlanSummary) -> Found:
     known = Shared(survey.known(found.same_encoder))
     chunk = Chunk(source.chunker, found.shape.metadata, tally.tell, tally.stopped)
     look_up = FindVectors(known, partial, 1, read=False)
-    rows = (
-        missing_documents(job, found)
-        .map_batches(chunk, **tasks)
-        .map_batches(look_up, **tasks)
-        .map_batches(Claim(claims()), **tasks)
-        .map_batches(_planned_rows, **tasks)
-        .materialize()
-    )
+    with claims() as claim:
+        rows = (
+            missing_documents(job, found)
+            .map_batches(chunk, **tasks)
+            .map_batches(look_up, **tasks)
+            .map_batches(Claim(claim), **tasks)
+            .map_batches(_planned_rows, **tasks)
+            .materialize()
+        )
     blocks = [(ref, survey.buckets) for ref in rows.to_arrow_refs()]
     split = run_tasks(_split, blocks, 1 + survey.buckets, **job.stages.task)
     for encoded, resumed, tokens in ray.get([refs[0] for refs in split]):

@@ -17,7 +17,6 @@ from pipelines.corpus.read.ray_source import Group, group_pieces
 from pipelines.corpus.read.rows import Mapped
 from pipelines.corpus.types import decide_columns
 from pipelines.models.load import EncoderSpec, describe_encoder, locate
-from pipelines.models.stages import EncodeChunks
 from pipelines.request import Request
 from pipelines.resources import Stages, plan_stages
 from pipelines.table.ledger import Making
@@ -28,13 +27,13 @@ from pipelines.table.schema import Fingerprints, metadata_types, table_schema
 
 @dataclass(frozen=True)
 class Models:
-    """How a run comes to its encoder: what describes it, and the actors' class.
+    """How a run comes to its encoder: what describes it, and what brings the actors' class.
 
-    `stage` is made with the arguments of `EncodeChunks`.
+    An actor is made with the arguments of `EncodeChunks`.
     """
 
     describe: Callable[[Config], EncoderSpec]
-    stage: type[Any] = EncodeChunks
+    stage: Callable[[], type[Any]]
 
 
 def describe_configured(config: Config) -> EncoderSpec:
@@ -45,7 +44,13 @@ def describe_configured(config: Config) -> EncoderSpec:
     return describe_encoder(located, prompt=encoder.prompt, trust_remote_code=trusted)
 
 
-REAL_MODELS = Models(describe_configured)
+def _encode_chunks() -> type[Any]:
+    from pipelines.models.stages import EncodeChunks
+
+    return EncodeChunks
+
+
+REAL_MODELS = Models(describe_configured, _encode_chunks)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def prepare(config: Config, request: Request, models: Models) -> Job:
     chunker = chunker_settings(config.chunking, spec.tokenizer, spec.prompt, spec.max_tokens)
     largest = config.limits.max_document_bytes
     mapped = Mapped(corpus.id_column, corpus.text, corpus.title, corpus.metadata, largest)
-    source = Source(pieces, groups, mapped, spec, models.stage, chunker)
+    source = Source(pieces, groups, mapped, spec, models.stage(), chunker)
     return Job(config, request, place, stages, tally, source)
 
 

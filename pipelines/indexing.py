@@ -11,6 +11,7 @@ Data pipeline, which commits nothing; the driver commits once, checks what it ma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -89,6 +90,7 @@ def index(
         summary.models = {"encoder": spec.name, "digest": spec.fingerprint}
 
     with (
+        closing(job.tally),
         recorded(job.place, summary),
         leased(job.place.lease, summary.run, request.wait, progress.say) as lease,
     ):
@@ -159,32 +161,33 @@ def _encode_and_stage(job: Job, found: Found, summary: IndexSummary) -> None:
     tasks: dict[str, Any] = {"compute": TaskPoolStrategy(size=stages.readers), **stages.task}
     blocks: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
 
-    documents = missing_documents(job, found)
-    chunks = documents.map_batches(
-        Chunk(source.chunker, shape.metadata, tally.tell, tally.stopped), **blocks, **tasks
-    )
-    known, dimension = Shared(survey.known(found.same_encoder)), source.spec.dimension
-    partial = pa.concat_arrays([pa.array([], pa.string()), *plan.partial])
-    looked_up = chunks.map_batches(FindVectors(known, partial, dimension), **blocks, **tasks)
-    claimed = looked_up.map_batches(Claim(claims()), **blocks, **tasks)
-    encoder = job.config.encoder
-    encoded = claimed.map_batches(
-        source.stage,
-        fn_constructor_args=(
-            Shared(source.spec),
-            encoder.dtype,
-            encoder.batch_tokens,
-            stages.threads,
-            tally.tell,
-            tally.stopped,
-        ),
-        batch_size=_fragment_rows(stages, plan.documents["missing"]),
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=stages.actors),
-        **stages.actor,
-    )
-    stage = Stage(_sink(job, found, summary), tally.tell)
-    waiting = encoded.map_batches(stage, **blocks, **stages.task).materialize()
+    with claims() as claim:
+        documents = missing_documents(job, found)
+        chunks = documents.map_batches(
+            Chunk(source.chunker, shape.metadata, tally.tell, tally.stopped), **blocks, **tasks
+        )
+        known, dimension = Shared(survey.known(found.same_encoder)), source.spec.dimension
+        partial = pa.concat_arrays([pa.array([], pa.string()), *plan.partial])
+        looked_up = chunks.map_batches(FindVectors(known, partial, dimension), **blocks, **tasks)
+        claimed = looked_up.map_batches(Claim(claim), **blocks, **tasks)
+        encoder = job.config.encoder
+        encoded = claimed.map_batches(
+            source.stage,
+            fn_constructor_args=(
+                Shared(source.spec),
+                encoder.dtype,
+                encoder.batch_tokens,
+                stages.threads,
+                tally.tell,
+                tally.stopped,
+            ),
+            batch_size=_fragment_rows(stages, plan.documents["missing"]),
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=stages.actors),
+            **stages.actor,
+        )
+        stage = Stage(_sink(job, found, summary), tally.tell)
+        waiting = encoded.map_batches(stage, **blocks, **stages.task).materialize()
     summary.in_flight = int(tally.read()["in_flight"])
     if waiting.count():
         # Rows whose passage another block encoded: it is staged by now.

@@ -16,6 +16,7 @@ from pipelines.errors import UsageError
 
 TASK_CPUS = 0.25
 _LEFT_FREE_CPUS = 0.5
+_STEP_CPUS = 0.01
 # A GPU's actor prepares batches on a CPU of its own.
 _CPUS_BESIDE_GPU = 1.0
 
@@ -83,7 +84,7 @@ def plan_stages(nodes: Sequence[Node], pool: Pool, key: str) -> Stages:
     else:
         gpus = 0.0
         least = min(node.cpus for node in nodes)
-        cpus = max(least - _LEFT_FREE_CPUS, least / 2) if pool.cpus == "auto" else float(pool.cpus)
+        cpus = _never_filling(nodes, least) if pool.cpus == "auto" else float(pool.cpus)
         fitting = sum(_fits(node, cpus, 0.0) for node in nodes)
     if not fitting:
         raise UsageError(
@@ -100,6 +101,20 @@ def plan_stages(nodes: Sequence[Node], pool: Pool, key: str) -> Stages:
     task_cpus = max(min(1.0, max(free) / 2), TASK_CPUS) if gpus else TASK_CPUS
     readers = sum(int(cpus_left / task_cpus + 1e-9) for cpus_left in free)
     return Stages(actors, cpus, gpus, threads, task_cpus, max(1, readers))
+
+
+def _never_filling(nodes: Sequence[Node], least: float) -> float:
+    """CPUs of an actor so that however many Ray puts on a node, a task still fits beside them.
+
+    When a node is lost, its actors start again wherever there is room; were they to fill what is
+    left, the tasks that feed them would wait for ever.
+    """
+    cpus = max(least - _LEFT_FREE_CPUS, least / 2)
+    while any(node.cpus - int(node.cpus / cpus + 1e-9) * cpus < TASK_CPUS for node in nodes):
+        if cpus + _STEP_CPUS > least - TASK_CPUS:
+            return max(least - _LEFT_FREE_CPUS, least / 2)
+        cpus = round(cpus + _STEP_CPUS, 2)
+    return cpus
 
 
 def _left_over(nodes: Sequence[Node], actors: int, cpus: float, gpus: float) -> list[float]:

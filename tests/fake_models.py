@@ -31,6 +31,7 @@ class FakeEncode:
 
     seed = 0
     seconds = 0.0
+    constant = False
 
     def __init__(self, spec, dtype, batch_tokens, threads, tell, stopped):
         self._tell, self._stopped = tell, stopped
@@ -42,6 +43,9 @@ class FakeEncode:
 
     def _encode(self, chunks: pa.Table) -> np.ndarray:
         time.sleep(self.seconds)
+        if self.constant:
+            self._tell(encoded=chunks.num_rows, encoded_tokens=0)
+            return np.full((chunks.num_rows, DIMENSION), DIMENSION**-0.5, np.float32)
         pairs = zip(*(chunks[name].to_pylist() for name in ("title", "text")), strict=True)
         vectors = [vector_of(passage(*pair), self.seed) for pair in pairs]
         self._tell(encoded=len(vectors), encoded_tokens=0)
@@ -54,15 +58,15 @@ class OtherEncode(FakeEncode):
     seed = 1
 
 
-def fake_models(other: bool = False, seconds: float = 0.0) -> Models:
+def fake_models(other: bool = False, seconds: float = 0.0, constant: bool = False) -> Models:
     """The fake stage, described by the configured model: its fingerprint and its tokeniser.
 
-    A block takes so many `seconds`.
+    A block takes so many `seconds`. With `constant` all vectors are the same.
     """
     import fake_models as here
     import ray.cloudpickle
 
     ray.cloudpickle.register_pickle_by_value(here)
     made_by = OtherEncode if other else FakeEncode
-    slow = type(made_by.__name__, (made_by,), {"seconds": seconds})
-    return Models(describe_configured, slow)
+    slow = type(made_by.__name__, (made_by,), {"seconds": seconds, "constant": constant})
+    return Models(describe_configured, lambda: slow)

@@ -51,7 +51,12 @@ def test_help_and_a_wrong_configuration_import_nothing_heavy(words, code):
     assert f"ENDED {code} []" in python(LOADED, *words).stdout
 
 
-@pytest.mark.parametrize("command", ["index", "rerank", "evaluate", "versions", "quarantine"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "plan", "index", "publish", "rollback", "rerank", "evaluate", "versions", "quarantine"
+    ],
+)  # fmt: skip
 def test_a_missing_configuration_ends_2_with_a_sentence(command, tmp_path):
     result = tandem(command, tmp_path / "absent.yaml", "--json", tmp_path / "out.json")
     assert result.exit_code == 2
@@ -176,7 +181,8 @@ def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
 
     commands = readme_commands()
     assert {line.split()[1] for line in commands} >= {
-        "init", "index", "rerank", "evaluate", "search", "versions", "quarantine", "demo", "bench"
+        "init", "plan", "index", "rerank", "evaluate", "search", "versions", "quarantine",
+        "rollback", "publish", "demo", "bench",
     }  # fmt: skip
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -189,6 +195,7 @@ def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
     write_jsonl(tmp_path / "corpus" / "part-1.jsonl", rows)
     log = [{"query_id": "q1", "query": "which lock"}, {"query_id": "q2", "query": "open file"}]
     write_jsonl(tmp_path / raw["queries"]["paths"][0], log)
+    (tmp_path / "ids.txt").write_text("d001\n")
     (tmp_path / raw["queries"]["qrels"]).write_text("query-id\tcorpus-id\tscore\nq1\td001\t1\n")
     tiny = bench.BenchSize(("bisect", "heapq"), 8, 2, 2, 1, 64)
     monkeypatch.setattr(bench, "bench_size", lambda full: tiny)

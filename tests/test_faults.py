@@ -196,3 +196,58 @@ def test_the_whole_command_with_a_real_model_and_a_ray_of_its_own(tmp_path, smal
     texts = [f"{row['title']} {row['text']}" for row in found[:50]]
     expected = SentenceTransformer(str(small_encoder), device="cpu").encode(texts)
     np.testing.assert_allclose([row["vector"] for row in found[:50]], expected, atol=1e-5)
+
+
+LOSE_A_NODE = """
+import json, logging, os, sys, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+sys.path[:0] = [sys.argv[1]]
+soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500,
+        "health_check_failure_threshold": 4}
+head = {"num_cpus": 1, "include_dashboard": False, "_system_config": soon}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+lost = cluster.add_node(num_cpus=2)
+ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+from fake_models import fake_models
+from pipelines.config_file import load_config
+from pipelines.indexing import index
+from pipelines.progress import Silent
+from pipelines.summary import IndexSummary
+from pipelines.table.place import Place
+
+config, summary = load_config(Path(sys.argv[2])), IndexSummary()
+folder = Place.of(config.table).ledger
+
+def lose():
+    while not list(folder.glob("*.arrow")):
+        time.sleep(0.01)
+    cluster.remove_node(lost, allow_graceful=False)
+
+thread = threading.Thread(target=lose)
+thread.start()
+index(config, summary, Silent(), models=fake_models(seconds=1.0))
+thread.join()
+alive = sum(node["Alive"] for node in ray.nodes())
+Path(sys.argv[3]).write_text(json.dumps({"alive": alive, "encoded": summary.encoded,
+                                         "actors": summary.resources["actors"]}))
+ray.shutdown()
+cluster.shutdown()
+os._exit(0)  # what ends a process of Ray's minds that a node is gone
+"""
+
+
+def test_a_node_that_is_lost_takes_no_row_with_it(small_encoder, tmp_path):
+    rows = [document(n) for n in range(1500)]
+    write_jsonl(tmp_path / "corpus.jsonl", rows)
+    config = write_config(tmp_path, small_encoder)
+    done = subprocess.run(
+        [sys.executable, "-c", LOSE_A_NODE, str(HERE), str(config), str(tmp_path / "out.json")],
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        cwd=HERE.parent, capture_output=True, text=True, check=False, timeout=250,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert out == {"alive": 1, "encoded": len(rows), "actors": 4}
+    require_table(tmp_path, rows)

@@ -16,11 +16,11 @@ def planned(nodes: list[tuple[float, float]], **pool: float | str) -> Stages:
 @pytest.mark.parametrize(
     ("nodes", "actors", "cpus", "threads", "readers"),
     [
-        ([(1, 0)], 1, 0.5, 1, 2),  # half a CPU is left: two tasks of a quarter
+        ([(1, 0)], 1, 0.51, 1, 1),  # two of 0.5 would fill it, were one started for a lost node
         ([(2, 0)], 1, 1.5, 2, 2),
         ([(16, 0)], 1, 15.5, 16, 2),
         ([(2, 0), (2, 0), (2, 0)], 3, 1.5, 2, 6),
-        ([(4, 0), (1, 0)], 8, 0.5, 1, 4),  # 3.75 / 0.5 and 0.75 / 0.5; 5 - 8 * 0.5 are left
+        ([(4, 0), (1, 0)], 8, 0.51, 1, 2),  # 7 on four: 0.43 is left; 1 on one: 0.49
         ([(0.5, 0)], 1, 0.25, 1, 1),
         ([(0, 0), (2, 0)], 1, 1.5, 2, 2),  # a head node without CPUs
     ],
