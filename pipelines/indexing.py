@@ -91,9 +91,10 @@ def index(
 
     with (
         closing(job.tally),
-        recorded(job.place, summary),
         leased(job.place.lease, summary.run, request.wait, progress.say) as lease,
+        recorded(job.place, summary),
     ):
+        ledger.discard_old(job.place.ledger)
         found = look(job, summary.run, clock, progress)
         base = found.base
         summary.base_version = summary.version = summary.live = base.live
@@ -102,7 +103,7 @@ def index(
         require_sense(job, found, summary, progress)
         if found.plan.nothing_to_do and not summary.rebuild:
             progress.say("Nothing to do: the published version is what the corpus makes.")
-            _purge(job, summary, clock)
+            _purge(job, lease, summary, clock)
             return
 
         keep_record(job.place, summary)  # if the run dies, it says so
@@ -128,7 +129,7 @@ def index(
         ledger.forget([entry.file for entry, _ in staged])
         with clock.stage("clean_up"):
             upkeep.clean_up(job.place, config.keep)
-        _purge(job, summary, clock)
+        _purge(job, lease, summary, clock)
 
 
 def _stage_missing(
@@ -335,9 +336,10 @@ def _published(
     return True
 
 
-def _purge(job: Job, summary: IndexSummary, clock: Clock) -> None:
+def _purge(job: Job, lease: Lease, summary: IndexSummary, clock: Clock) -> None:
     if job.request.purge:
         with clock.stage("purge"):
+            lease.require()
             run = compaction_run(job.stages)
             summary.purge = purge(job.place, job.config.index, job.request.delete or (), run)
             summary.version = summary.live = live_version(job.place)

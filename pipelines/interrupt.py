@@ -67,6 +67,5 @@ class Interrupt:
 
     def _ended(self) -> Interrupted:
         return Interrupted(
-            f"Stopped by {self._asked}; the table is as it was, and the next run takes what is "
-            "staged."
+            f"Stopped by {self._asked}; the same command goes on from what is staged."
         )

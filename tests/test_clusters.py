@@ -36,7 +36,16 @@ Path(out).write_text(json.dumps({
 """
 
 
-@pytest.mark.parametrize(("cpus", "gpus", "actors"), [(1, 0, 1), (2, 0, 1), (16, 0, 1), (16, 2, 2)])
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "actors"),
+    [
+        (1, 0, 1),
+        # Two CPUs without a GPU are what all other tests run on.
+        pytest.param(2, 0, 1, marks=pytest.mark.slow),
+        pytest.param(16, 0, 1, marks=pytest.mark.slow),
+        (16, 2, 2),
+    ],
+)
 def test_both_jobs_end_on_clusters_of_any_shape(
     tmp_path, small_encoder, small_scorer, cpus, gpus, actors
 ):

@@ -11,9 +11,11 @@ import numpy as np
 
 from pipelines.config import Config
 from pipelines.table.search import nearest_chunks
-from pipelines.table.vector_index import has_vector_index
+from pipelines.table.vector_index import has_vector_index, uncovered_share
 
 SAMPLE_QUERIES = 100
+# What an index does not cover is searched row by row: right, and slower.
+MOST_UNCOVERED = 0.05
 _NEIGHBOURS = 10
 _SAME_DISTANCE = 1e-5
 
@@ -26,6 +28,7 @@ class Verdict:
     rows: int
     bad_vectors: int
     recall: float
+    uncovered_fraction: float
     deleted_fraction: float
     quarantined_fraction: float
     refusals: tuple[str, ...]
@@ -47,6 +50,7 @@ def inspect_version(
     rows = dataset.count_rows()
     bad = _bad_vectors(dataset, checked_fragments)
     recall = _recall(dataset, config.index.metric) if has_vector_index(dataset) else 1.0
+    uncovered = uncovered_share(dataset)
     refusals = []
     if rows != expected_rows:
         refusals.append(f"it has {rows} rows where the plan makes {expected_rows}")
@@ -55,6 +59,11 @@ def inspect_version(
     if recall < config.index.min_recall:
         least = config.index.min_recall
         refusals.append(f"recall@{_NEIGHBOURS} is {recall:.3f}, below index.min_recall {least}")
+    if uncovered > MOST_UNCOVERED:
+        refusals.append(
+            f"its vector index leaves out {uncovered:.0%} of its rows, "
+            f"more than {MOST_UNCOVERED:.0%}"
+        )
     most = config.publish.max_deleted_fraction
     if deleted_fraction > most:
         refusals.append(
@@ -66,6 +75,7 @@ def inspect_version(
         rows,
         bad,
         recall,
+        uncovered,
         deleted_fraction,
         quarantined_fraction,
         tuple(refusals),

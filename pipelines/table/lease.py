@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from pipelines.errors import TableHeld
 
@@ -122,7 +123,11 @@ def leased(
             continue
         # Counted before it is watched: all who watched the same death want the same mark.
         attempt = len(list(folder.glob(f"{other.run}.*.taken")))
-        if not (attempt == 0 and other.died_here()) and _beats(folder, other):
+        dead = attempt == 0 and other.died_here()
+        seen = "nothing" if dead else _watched(folder, other)
+        if seen == "another":
+            continue
+        if seen == "a beat":
             if not wait:
                 raise TableHeld(f"The table is held by {other}; wait for it, or give --wait.")
             if told != other.run:
@@ -164,15 +169,17 @@ def _claimed(folder: Path, holder: Holder) -> bool:
     return True
 
 
-def _beats(folder: Path, holder: Holder) -> bool:
-    """Watch a holder for so many beats as it may miss: whether one comes, or it changes."""
+def _watched(folder: Path, holder: Holder) -> Literal["a beat", "another", "nothing"]:
+    """Watch a holder for so many beats as it may miss: one comes, it lets go, or nothing does."""
     before = _beat_of(folder, holder)
     until = time.monotonic() + MISSED_BEATS * BEAT_SECONDS + BEAT_SECONDS / 2
     while time.monotonic() < until:
         time.sleep(BEAT_SECONDS / 10)
-        if read_holder(folder) != holder or _beat_of(folder, holder) != before:
-            return True
-    return False
+        if read_holder(folder) != holder:
+            return "another"
+        if _beat_of(folder, holder) != before:
+            return "a beat"
+    return "nothing"
 
 
 def _beat_of(folder: Path, holder: Holder) -> str | None:

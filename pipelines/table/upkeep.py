@@ -67,6 +67,7 @@ def clean_up(place: Place, keep: Keep, only_live: bool = False) -> None:
         recent = rank < keep.versions or times[version] > oldest
         if version != live and (only_live or not recent):
             unpublish(place, version)
+            forget_verdict(place, version)  # or it would count as never published
     kept = {tag["version"] for tag in dataset.tags.list().values()} | {dataset.version}
     if not only_live:
         kept |= {

@@ -19,6 +19,8 @@ _LEAST_QUANTISED_ROWS = 65_536
 # With so many times the rows that its partitions were made for, it is trained again.
 _OUTGROWN = 4
 VECTOR_INDEX = "vector_idx"
+# Each run adds a segment for its rows, and a search asks every one.
+MOST_SEGMENTS = 8
 
 IndexKind = Literal["none", "ivf_flat", "ivf_pq"]
 
@@ -47,6 +49,12 @@ def build_indices(dataset: lance.LanceDataset, settings: Index) -> None:
         dataset.drop_index(VECTOR_INDEX)
     if present:
         dataset.optimize.optimize_indices()
+    if VECTOR_INDEX in present and not outdated:
+        segments = int(_statistics(dataset)["num_segments"])
+        if segments > MOST_SEGMENTS:
+            dataset.optimize.optimize_indices(
+                num_indices_to_merge=segments, index_names=[VECTOR_INDEX]
+            )
     for column in ("chunk_id", "doc_id"):
         if f"{column}_idx" not in present:
             dataset.create_scalar_index(column, "BTREE")
