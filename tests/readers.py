@@ -42,13 +42,18 @@ def require_readable(folder: Path):
     """Check that the live version is indexed and that its checks passed."""
     dataset = lance.dataset(folder / "index" / "chunks.lance", version="live")
     assert {"chunk_id", "doc_id"} <= indexed(dataset)
-    verdict = folder / "index" / "_tandem" / "chunks" / "verdicts" / f"{dataset.version}.json"
-    assert '"passed": true' in verdict.read_text()
+    assert checked(folder, dataset.version)
 
 
 def indexed(dataset):
     """The columns of a version that have an index."""
     return {name for index in dataset.describe_indices() for name in index.field_names}
+
+
+def checked(folder: Path, version: int) -> bool:
+    """Whether the checks of a version passed."""
+    verdict = folder / "index" / "_tandem" / "chunks" / "verdicts" / f"{version}.json"
+    return verdict.is_file() and '"passed": true' in verdict.read_text()
 
 
 def signature(documents):
@@ -91,6 +96,8 @@ def watched(folder: Path, *editions):
                 }
                 if not {"chunk_id", "doc_id"} <= fields:
                     faults.append(f"version {dataset.version} is live without its indices")
+                if not checked(folder, dataset.version) and look("live").version == dataset.version:
+                    faults.append(f"version {dataset.version} is live and was not checked")
                 looks[0] += 1
             except Exception as error:  # noqa: BLE001 - whatever a reader meets is a fault
                 faults.append(f"live: {error}")

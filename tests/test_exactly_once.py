@@ -33,7 +33,13 @@ POINTS = {
 COMMITTED = list(POINTS)[4:10]
 
 
-@pytest.mark.parametrize("point", POINTS)
+LONG = {"after compaction", "between the tags"}
+
+
+@pytest.mark.parametrize(
+    "point",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in POINTS],
+)
 def test_a_run_that_was_killed_is_finished_by_the_next(
     cluster, published, described, small_encoder, tmp_path, point
 ):

@@ -238,6 +238,7 @@ os._exit(0)  # what ends a process of Ray's minds that a node is gone
 """
 
 
+@pytest.mark.slow
 def test_a_node_that_is_lost_takes_no_row_with_it(small_encoder, tmp_path):
     rows = [document(n) for n in range(1500)]
     write_jsonl(tmp_path / "corpus.jsonl", rows)

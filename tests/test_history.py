@@ -232,7 +232,7 @@ def run(examples, steps, derandomize):
 
 @pytest.mark.timeout(280)
 def test_some_histories():
-    run(4, 12, derandomize=True)
+    run(3, 10, derandomize=True)
 
 
 @pytest.mark.slow

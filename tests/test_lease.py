@@ -222,7 +222,7 @@ def test_of_several_who_watch_the_same_death_one_takes_over(folder, beat):
 
 
 def test_of_several_who_find_a_dead_process_one_takes_over(folder, beat):
-    for turn in range(5):
+    for turn in range(10):
         write_holder(folder, replace(Holder.here(f"gone{turn}"), started=1))
         _, refused = compete(folder, [f"r{turn}{n}" for n in range(8)])
         assert len(refused) == 7

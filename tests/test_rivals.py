@@ -127,6 +127,7 @@ def test_a_driver_that_slept_before_it_publishes_leaves_live_alone(
     )
 
 
+@pytest.mark.slow
 def test_a_second_run_can_wait(cluster, described, table, small_encoder):
     folder, config = table
     plan = {"fake": described, "at": "pipelines.indexing:_stage_missing", "when": "after"}

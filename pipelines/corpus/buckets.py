@@ -12,14 +12,15 @@ import pyarrow as pa
 
 from pipelines.corpus.identity import HASH_BYTES, as_hashes
 
-# What one task holds at a time: about 150 bytes a row.
+# What one task holds at a time: about 150 bytes a row. More buckets than the most would make parts
+# of less than 100 KB, which Ray keeps in the driver itself; then buckets grow.
 ROWS_A_BUCKET = 1_000_000
-_MOST_BUCKETS = 4096
+MOST_BUCKETS = 50
 
 
 def bucket_count(rows: int) -> int:
     """Into how many buckets so many rows go."""
-    return min(max(ceil(rows / ROWS_A_BUCKET), 1), _MOST_BUCKETS)
+    return min(max(ceil(rows / ROWS_A_BUCKET), 1), MOST_BUCKETS)
 
 
 def by_document(table: pa.Table, count: int) -> list[pa.Table]:

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,7 +89,7 @@ class Lease:
         holder = read_holder(self._folder)
         if holder is not None and holder.run == self._holder.run:
             (self._folder / _HOLDER).unlink(missing_ok=True)
-        for file in self._folder.glob(f"{self._holder.run}.*"):
+        for file in _files_of(self._folder, f"{self._holder.run}.*"):
             file.unlink(missing_ok=True)
 
     def _beat(self) -> None:
@@ -100,7 +100,9 @@ class Lease:
                 self._lost.set()
                 return
             beats += 1
-            _write(self._folder / f"{self._holder.run}.beat", str(beats))
+            # A beat that cannot be written is one that is missed.
+            with suppress(OSError):
+                _write(self._folder / f"{self._holder.run}.beat", str(beats))
 
 
 @contextmanager
@@ -113,16 +115,14 @@ def leased(
         TableHeld: another run holds it, and lives.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     holder = Holder.here(run)
     told = None
     while not _claimed(folder, holder):
-        folder.mkdir(parents=True, exist_ok=True)
         other = read_holder(folder)
         if other is None:
             continue
         # Counted before it is watched: all who watched the same death want the same mark.
-        attempt = len(list(folder.glob(f"{other.run}.*.taken")))
+        attempt = len(_files_of(folder, f"{other.run}.*.taken"))
         dead = attempt == 0 and other.died_here()
         seen = "nothing" if dead else _watched(folder, other)
         if seen == "another":
@@ -144,7 +144,7 @@ def leased(
         lease.release()
         # A run that wrote nothing leaves nothing.
         for place in made:
-            if place.is_dir() and not any(place.iterdir()):
+            with suppress(OSError):  # something stands there, or another run was faster
                 place.rmdir()
 
 
@@ -160,6 +160,7 @@ def _claimed(folder: Path, holder: Holder) -> bool:
     """Write the holder's file if there is none; of several who try, one does."""
     aside = folder / f"{holder.run}.claim"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         _write(aside, json.dumps(asdict(holder)))
         os.link(aside, folder / _HOLDER)
     except (FileExistsError, FileNotFoundError):
@@ -197,15 +198,22 @@ def _taken_over(folder: Path, dead: Holder, holder: Holder, attempt: int) -> boo
     mark = folder / f"{dead.run}.{attempt}.taken"
     try:
         mark.touch(exist_ok=False)
-    except FileExistsError:
-        return False
+    except (FileExistsError, FileNotFoundError):
+        return False  # another won, or has ended since and taken the folder with it
     if read_holder(folder) != dead:
         mark.unlink(missing_ok=True)
         return False
     _write(folder / _HOLDER, json.dumps(asdict(holder)))
-    for file in folder.glob(f"{dead.run}.*"):
+    for file in _files_of(folder, f"{dead.run}.*"):
         file.unlink(missing_ok=True)
     return True
+
+
+def _files_of(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return list(folder.glob(pattern))
+    except FileNotFoundError:
+        return []  # the folder went with the run that held it
 
 
 def _write(path: Path, text: str) -> None:
