@@ -31,16 +31,16 @@ def publish(
     """Publish the newest version that an index run left checked, and lift a hold."""
     summary = PublishSummary()
     with ending(summary, json):
-        table = load_config(config, set or ()).table
+        loaded = load_config(config, set or ())
         from pipelines.table.lease import leased
         from pipelines.table.place import Place
         from pipelines.table.publish import live_version
         from pipelines.table.release import publish_pending
 
-        place = Place.of(table)
+        place = Place.of(loaded.table)
         summary.base_version = summary.live = live_version(place)
         with leased(place.lease, summary.run, wait, Display().say):
-            hold, found = publish_pending(place)
+            hold, found = publish_pending(place, loaded.keep)
         summary.hold_lifted, summary.live = hold is not None, live_version(place)
         if hold is not None:
             stdout().print(f"The hold of {hold.since} is lifted.")

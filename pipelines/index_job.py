@@ -133,7 +133,9 @@ def shape_of(job: Job, base: Base, facts: Facts) -> Shape:
     types = declared_types(corpus) | known
     metadata = decide_columns(corpus.metadata, facts.signatures, types)
     fingerprints = job.source.fingerprints
-    schema = table_schema(job.source.spec.dimension, metadata, fingerprints)
+    # Columns in another order are the same columns.
+    columns = known if metadata == known else metadata
+    schema = table_schema(job.source.spec.dimension, columns, fingerprints)
     return Shape(schema, metadata, fingerprints, _rebuild_reasons(base, metadata, fingerprints))
 
 

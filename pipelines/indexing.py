@@ -46,6 +46,7 @@ from pipelines.table.place import Place
 from pipelines.table.publish import (
     Base,
     live_version,
+    mark_published,
     publish,
     published_versions,
     restore_base,
@@ -97,6 +98,8 @@ def index(
         ledger.discard_old(job.place.ledger)
         found = look(job, summary.run, clock, progress)
         base = found.base
+        if base.live is not None:
+            mark_published(job.place, base.live)  # a run may have died before it did
         summary.base_version = summary.version = summary.live = base.live
         summary.reasons, summary.rebuild = found.shape.reasons, bool(found.shape.reasons)
         count_plan(summary, found.plan)
@@ -219,7 +222,6 @@ def _staged(job: Job, found: Found, summary: IndexSummary) -> list[Taken]:
         **job.stages.task,
     )
     files = [file for refs in copied for file in ray.get(refs[0])]
-    ledger.forget([entry.file for entry, _ in mixed])
     copies = [ledger.read_entry(file) for file in files]
     return [*whole, *((entry, np.arange(entry.rows)) for entry in copies)]
 
@@ -325,6 +327,11 @@ def _published(
         raise NotPublished(
             f"Version {verdict.version} is checked and not published: since {hold.since}, when "
             f"version {hold.from_version} was rolled back, nothing is; `tandem publish` does it."
+        )
+    if not job.config.publish.auto and job.request.purge:
+        raise NotPublished(
+            f"Version {verdict.version} is checked and publish.auto is false, so nothing was "
+            "purged: run `tandem publish`, then this again."
         )
     if not job.config.publish.auto:
         progress.say(f"Version {verdict.version} is checked; `tandem publish` publishes it.")

@@ -20,6 +20,7 @@ def require_sense(job: Job, found: Found, summary: IndexSummary, progress: Progr
         NotPublished: the corpus is empty over a `live`, too much of it was rejected, or a rebuild
             would lose documents that cannot be read now.
     """
+    _require_whole_corpus(job, found)
     rejects = _rejects(job, found, summary.run)
     if found.base.live is not None:
         quarantine.keep(job.place, rejects)
@@ -69,14 +70,17 @@ def _require_few_rejects(job: Job, summary: IndexSummary) -> None:
         )
 
 
+def _require_whole_corpus(job: Job, found: Found) -> None:
+    if found.shape.reasons and job.request.only_add:
+        raise UsageError(
+            f"{', '.join(found.shape.reasons)} changed, so the table must be built anew, and "
+            "--only-add reads a part of it; give the whole corpus without --only-add."
+        )
+
+
 def _require_whole_rebuild(job: Job, found: Found) -> None:
     """A rebuild reads every document again; one that is live and is not read would be lost."""
     reasons, documents = ", ".join(found.shape.reasons), found.plan.documents
-    if reasons and job.request.only_add:
-        raise UsageError(
-            f"{reasons} changed, so the table must be built anew, and --only-add reads a part of "
-            "it; give the whole corpus without --only-add."
-        )
     hold = job.config.limits.rejects_hold_deletions
     kept = documents["absent"] + (documents["unread"] if hold else 0)
     if reasons and kept:

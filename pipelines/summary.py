@@ -180,5 +180,8 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
     values = content if isinstance(content, Mapping) else asdict(content)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".partial")
-    aside.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     aside.replace(path)

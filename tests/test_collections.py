@@ -21,7 +21,7 @@ pytestmark = [
 @pytest.mark.parametrize(
     ("name", "ndcg", "recall"),
     [
-        ("cranfield", 0.3955, 0.7756),
+        pytest.param("cranfield", 0.3955, 0.7756, marks=pytest.mark.slow),
         pytest.param("scifact", 0.6492, 0.9333, marks=pytest.mark.slow),
         pytest.param("vaswani", 0.4335, 0.6074, marks=pytest.mark.slow),
     ],

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from running import configured, live_rows, run_plan, write_jsonl
 
+from pipelines.config import Keep
 from pipelines.corpus.identity import passage
 from pipelines.errors import InputMissing, NotPublished
 from pipelines.indexing import index
@@ -152,7 +153,7 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.live is not None)
     @rule()
     def publish(self):
-        _, found = publish_pending(self.place)
+        _, found = publish_pending(self.place, Keep())
         self.hold = False
         if found is not None:
             assert self.waiting is not None

@@ -202,7 +202,7 @@ def test_pending_is_the_newest_that_passed_from_what_is_live_and_never_was(place
     judge(place, make(place), base_live=2)
     judge(place, make(place), base_live=None)
     assert pending(place).version == third
-    assert publish_pending(place)[1].version == third
+    assert publish_pending(place, Keep())[1].version == third
     assert live_version(place) == third
     assert pending(place) is None
 
@@ -212,7 +212,7 @@ def test_what_was_rolled_back_is_not_pending(place):
         run_index(place)
     roll_back(place, None)
     assert pending(place) is None  # version 3 was made from version 2, and was live
-    hold, found = publish_pending(place)
+    hold, found = publish_pending(place, Keep())
     assert (hold.from_version, found) == (3, None)
     assert (live_version(place), read_hold(place)) == (2, None)
 
@@ -224,18 +224,18 @@ def test_what_was_made_before_the_rollback_is_not_pending_after_it(place):
     roll_back(place, None)
     assert pending(place) is None
     fourth = run_index(place, published=False)  # from version 1
-    hold, found = publish_pending(place)
+    hold, found = publish_pending(place, Keep())
     assert (hold.to_version, found.version, live_version(place)) == (1, fourth, fourth)
     assert read_hold(place) is None
 
 
 def test_a_first_version_can_be_pending(place):
     with pytest.raises(InputMissing, match="There is no table chunks in"):
-        publish_pending(place)
+        publish_pending(place, Keep())
     run_index(place, published=False)
-    hold, found = publish_pending(place)
+    hold, found = publish_pending(place, Keep())
     assert (hold, found.version, live_version(place)) == (None, 1, 1)
-    assert publish_pending(place) == (None, None)
+    assert publish_pending(place, Keep()) == (None, None)
 
 
 def test_what_is_published_is_not_staged_any_more(place):
@@ -244,7 +244,7 @@ def test_what_is_published_is_not_staged_any_more(place):
     entries = [place.ledger / f"{run}-0.arrow" for run in ("run of 1", "run of 2")]
     for entry in entries:
         entry.touch()
-    publish_pending(place)
+    publish_pending(place, Keep())
     assert list(place.ledger.iterdir()) == entries[1:]
 
 
@@ -308,7 +308,7 @@ def test_clean_up_keeps_the_newest_version_and_what_is_pending(place):
     assert versions_of(place) == {1, waiting, newest}
     assert judged(place) == {1, waiting}
     assert (refused, stray) == (2, 4)
-    assert publish_pending(place)[1].version == waiting
+    assert publish_pending(place, Keep())[1].version == waiting
     assert open_live(place).count_rows() == waiting
 
 
@@ -346,7 +346,7 @@ def test_only_live_leaves_nothing_else(place):
 def test_a_clean_up_that_finds_nothing_changes_nothing(place):
     for _ in range(2):
         run_index(place)
-    set_hold(place, 2, 1)
+    set_hold(place, 2, 1, 3)
     clean_up(place, FOREVER)
     clean_up(place, FOREVER)
     assert versions_of(place) == judged(place) == {1, 2}

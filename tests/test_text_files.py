@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from fake_models import fake_models
 from passes import keys_of, wanted_of
 from running import configured, live_rows, run_index
 
@@ -187,7 +188,7 @@ def test_a_folder_of_markdown_is_indexed(tmp_path: Path, small_encoder: Path) ->
     written(tmp_path / "docs", files | {"bad.md": b"\xff", "readme.md": b"List of files."})
     corpus = {"format": "markdown", "paths": [str(tmp_path / "docs")], "metadata": ["path"]}
     config = configured(tmp_path, small_encoder, corpus=corpus)
-    first = run_index(config)
+    first = run_index(config, fake_models())
     assert (first.rows, first.documents["new"], first.quarantined) == (22, 21, 1)
     rows = {row["doc_id"]: row for row in live_rows(tmp_path)}
     assert sorted(rows) == sorted([*files, "readme.md"])
@@ -210,7 +211,7 @@ def test_a_folder_of_markdown_is_indexed(tmp_path: Path, small_encoder: Path) ->
     (tmp_path / "docs/guide/8.md").unlink()
     (tmp_path / "docs").rename(tmp_path / "moved")
     corpus["paths"] = [str(tmp_path / "moved")]
-    second = run_index(configured(tmp_path, small_encoder, corpus=corpus))
+    second = run_index(configured(tmp_path, small_encoder, corpus=corpus), fake_models())
     counts = second.documents
     assert (counts["new"], counts["changed"], counts["gone"], counts["unchanged"]) == (1, 1, 1, 18)
     assert "readme.md" in {row["doc_id"] for row in live_rows(tmp_path)}

@@ -25,6 +25,10 @@ _LEAST_TEXT_SHARE = 4
 _CHUNKS_A_BLOCK = 4096
 
 
+# To be raised with every change of the code that cuts texts elsewhere, here or in `cut.py`.
+CODE_VERSION = 1
+
+
 @dataclass(frozen=True)
 class ChunkerSettings:
     """What decides how documents are cut.
@@ -46,8 +50,9 @@ class ChunkerSettings:
     whole_document: bool
 
     def fingerprint(self) -> dict[str, str]:
-        """Each setting by name; the tokeniser and the prompt as digests."""
+        """Each setting by name, the tokeniser and the prompt as digests, and the code's version."""
         values = {name: str(value) for name, value in asdict(self).items()}
+        values["code"] = str(CODE_VERSION)
         hidden = ("tokenizer", "prompt")
         return values | {name: digest(values[name]).hex() for name in hidden}
 

@@ -154,6 +154,9 @@ def read_holder(folder: Path) -> Holder | None:
         return Holder(**json.loads((folder / _HOLDER).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    except ValueError:
+        # The machine that wrote it went down: whoever it was, it is no more.
+        return Holder("unknown", "unknown", 0, "", 0, "")
 
 
 def _claimed(folder: Path, holder: Holder) -> bool:

@@ -62,4 +62,5 @@ class Place:
 
     def exists(self) -> bool:
         """Whether there is a dataset, published or not."""
-        return (Path(self.dataset) / "_versions").is_dir()
+        versions = Path(self.dataset) / "_versions"
+        return versions.is_dir() and any(versions.glob("*.manifest"))

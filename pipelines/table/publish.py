@@ -117,13 +117,19 @@ def publish(place: Place, version: int, expected_live: int | None) -> None:
     Raises:
         TableHeld: `live` is no longer where the run found it, or did not stay where it was put.
     """
-    dataset = lance.dataset(place.dataset)
     if live_version(place) != expected_live:
         raise TableHeld("Another run published while this one worked; run the command again.")
-    own = f"{_OWN}{version}"
-    if own not in dataset.tags.list():
-        dataset.tags.create(own, version)
+    # `live` first: a version that has a tag of its own has been live, whenever a run dies.
     move_live(place, version)
+    mark_published(place, version)
+
+
+def mark_published(place: Place, version: int) -> None:
+    """Give a version that is live a tag of its own, so that it stays when `live` moves on."""
+    tags = lance.dataset(place.dataset).tags
+    own = f"{_OWN}{version}"
+    if own not in tags.list():
+        tags.create(own, version)
 
 
 def move_live(place: Place, version: int) -> None:

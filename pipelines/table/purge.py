@@ -13,6 +13,7 @@ from pipelines import quarantine
 from pipelines.config import Index, Keep
 from pipelines.errors import InputMissing
 from pipelines.table import ledger, upkeep
+from pipelines.table.lineage import DataCommit, require_lineage
 from pipelines.table.place import Place
 from pipelines.table.publish import live_version, publish
 from pipelines.table.vector_index import build_indices, drop_indices
@@ -40,10 +41,12 @@ def purge(place: Place, settings: Index, doc_ids: Sequence[str], run: upkeep.Run
     if lance.dataset(place.dataset).version != live:
         dataset.restore()  # type: ignore[no-untyped-call]
         dataset = lance.dataset(place.dataset)
+    start = DataCommit(dataset.version, None, None)
     # An index holds vectors and ids of rows that it was built of.
     drop_indices(dataset)
     upkeep.compact(dataset, run, every_deletion=True)
     build_indices(dataset, settings)
+    require_lineage(dataset, start)
     publish(place, dataset.version, live)
     files = [ledger.read_entry(file) for file in ledger.list_entries(place.ledger, "")]
     before = _size(place)

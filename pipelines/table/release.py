@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import lance
+
+from pipelines.config import Keep
 from pipelines.errors import InputMissing, UsageError
 from pipelines.table import ledger
 from pipelines.table.place import Place
 from pipelines.table.publish import live_version, move_live, publish, published_versions
+from pipelines.table.upkeep import clean_up
 from pipelines.table.verdicts import (
     Hold,
     VersionVerdict,
+    forget_verdict,
     lift_hold,
     read_hold,
     read_verdicts,
@@ -18,15 +23,17 @@ from pipelines.table.verdicts import (
 
 def pending(place: Place) -> VersionVerdict | None:
     """The newest version that passed its checks, was made from what is `live`, and never was."""
-    live, published = live_version(place), set(published_versions(place))
+    live, published, hold = live_version(place), set(published_versions(place)), read_hold(place)
     for verdict in read_verdicts(place):
-        if verdict.passed and verdict.base_live == live and verdict.version not in published:
+        since = hold is None or verdict.version > hold.newest
+        fitting = verdict.passed and verdict.base_live == live
+        if since and fitting and verdict.version not in published:
             return verdict
     return None
 
 
-def publish_pending(place: Place) -> tuple[Hold | None, VersionVerdict | None]:
-    """Lift the hold, if there is one, and publish what is pending, if anything is.
+def publish_pending(place: Place, keep: Keep) -> tuple[Hold | None, VersionVerdict | None]:
+    """Lift the hold, if there is one, publish what is pending, if anything is, and clean up.
 
     Raises:
         InputMissing: there is no table.
@@ -38,6 +45,11 @@ def publish_pending(place: Place) -> tuple[Hold | None, VersionVerdict | None]:
     if found is not None:
         publish(place, found.version, found.base_live)
         ledger.forget(ledger.entries_of(place.ledger, found.run))
+        for other in read_verdicts(place):
+            # What was made from the same version is superseded, whatever comes later.
+            if other.base_live == found.base_live and other.version != found.version:
+                forget_verdict(place, other.version)
+        clean_up(place, keep)
     lift_hold(place)
     return hold, found
 
@@ -66,6 +78,6 @@ def roll_back(place: Place, version: int | None) -> tuple[int, int]:
             f"{others}."
         )
     # The hold first: a run between the two would publish again what is rolled back.
-    set_hold(place, live, target)
+    set_hold(place, live, target, lance.dataset(place.dataset).version)
     move_live(place, target)
     return live, target

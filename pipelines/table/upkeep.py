@@ -11,6 +11,7 @@ import lance
 from lance.optimize import Compaction, CompactionTask, RewriteResult
 
 from pipelines.config import Keep
+from pipelines.table.ledger import entries_of
 from pipelines.table.lineage import version_times
 from pipelines.table.place import Place
 from pipelines.table.publish import LIVE, published_versions, unpublish
@@ -55,8 +56,9 @@ def clean_up(place: Place, keep: Keep, only_live: bool = False) -> None:
     """Remove versions that are neither published, within what is kept, nor the newest.
 
     A published version stays while it is one of the `keep.versions` newest, or younger than
-    `keep.days`. What an unpublished version that passed its checks needs stays, too. Files that
-    were staged and never committed are left to Lance, which removes them after seven days. With
+    `keep.days`. An unpublished version stays that passed its checks and was made from what is live,
+    and one whose run has work in the ledger. Files that were staged and never committed are left
+    to Lance, which removes them after seven days. With
     `only_live` no version but `live` stays.
     """
     dataset = lance.dataset(place.dataset)
@@ -70,11 +72,12 @@ def clean_up(place: Place, keep: Keep, only_live: bool = False) -> None:
             forget_verdict(place, version)  # or it would count as never published
     kept = {tag["version"] for tag in dataset.tags.list().values()} | {dataset.version}
     if not only_live:
-        kept |= {
-            verdict.version
-            for verdict in read_verdicts(place)
-            if verdict.passed and verdict.base_live == live
-        }
+        for verdict in read_verdicts(place):
+            if verdict.passed and verdict.base_live == live:
+                kept.add(verdict.version)
+            # What it staged can still be wanted, and only these versions protect its files.
+            if verdict.version not in kept and entries_of(place.ledger, verdict.run):
+                kept |= {verdict.version, verdict.data_version}
     gone = [version for version in times if version not in kept]
     if gone:
         dataset.cleanup_old_versions(versions=gone, error_if_tagged_old_versions=False)

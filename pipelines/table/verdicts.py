@@ -40,11 +40,15 @@ class VersionVerdict:
 
 @dataclass(frozen=True)
 class Hold:
-    """Nothing is published until `tandem publish`: since when, and what was rolled back."""
+    """Nothing is published until `tandem publish`: since when, and what was rolled back.
+
+    `newest` was the newest version then: what was checked before is not published after.
+    """
 
     since: str
     from_version: int
     to_version: int
+    newest: int
 
 
 def keep_verdict(place: Place, verdict: VersionVerdict) -> None:
@@ -66,10 +70,10 @@ def forget_verdict(place: Place, version: int) -> None:
     (place.verdicts / f"{version}.json").unlink(missing_ok=True)
 
 
-def set_hold(place: Place, from_version: int, to_version: int) -> None:
+def set_hold(place: Place, from_version: int, to_version: int, newest: int) -> None:
     """Let nothing be published from now on."""
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(place.hold, Hold(since, from_version, to_version))
+    write_json(place.hold, Hold(since, from_version, to_version, newest))
 
 
 def read_hold(place: Place) -> Hold | None:
