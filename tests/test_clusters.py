@@ -39,7 +39,7 @@ Path(out).write_text(json.dumps({
 @pytest.mark.parametrize(
     ("cpus", "gpus", "actors"),
     [
-        (1, 0, 1),
+        pytest.param(1, 0, 1, marks=pytest.mark.slow),
         # Two CPUs without a GPU are what all other tests run on.
         pytest.param(2, 0, 1, marks=pytest.mark.slow),
         pytest.param(16, 0, 1, marks=pytest.mark.slow),

@@ -33,7 +33,8 @@ POINTS = {
 COMMITTED = list(POINTS)[4:10]
 
 
-LONG = {"after compaction", "between the tags"}
+# Those that differ least from a neighbour belong to the long form.
+LONG = {"after staging", "after compaction", "between the tags", "in clean-up"}
 
 
 @pytest.mark.parametrize(

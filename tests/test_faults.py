@@ -137,6 +137,7 @@ def test_a_table_that_was_emptied_and_one_whose_whole_fragment_goes(
     require_table(tmp_path, rows)
 
 
+@pytest.mark.slow
 def test_a_file_that_was_staged_and_is_gone_is_encoded_again(cluster, described, table):
     folder, config, file = table
     place = Place.of(config.table)

@@ -107,6 +107,7 @@ def test_another_id_that_is_judged_has_its_own_entry(rerank_on, tmp_path):
         assert run["q3"] == run["q0"]
 
 
+@pytest.mark.slow
 def test_the_order_of_the_log_does_not_change_scores(rerank_on):
     _, out, _ = rerank_on(lines_of(TEXTS))
     first = pq.read_table(out / "reranked.parquet").to_pylist()
@@ -164,6 +165,7 @@ def test_without_a_reranker_only_the_first_stage_is_written(rerank_on):
     assert summary.pairs is summary.scored is summary.outputs["reranked"] is None
 
 
+@pytest.mark.slow
 def test_a_reranker_with_its_own_template_goes_its_own_way(rerank_on, tmp_path):
     import tiny_models
 

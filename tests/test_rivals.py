@@ -58,7 +58,13 @@ def test_of_drivers_that_start_together_one_works_and_the_others_end_with_4(
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("first", [True, False], ids=["a new table", "a published table"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(True, id="a new table", marks=pytest.mark.slow),
+        pytest.param(False, id="a published table"),
+    ],
+)
 def test_without_the_lease_the_fence_lets_one_commit(
     cluster, described, table, small_encoder, first, count
 ):
