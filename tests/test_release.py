@@ -14,6 +14,7 @@ from pipelines.table.lineage import version_times
 from pipelines.table.place import Place
 from pipelines.table.publish import (
     live_version,
+    mark_published,
     move_live,
     open_live,
     publish,
@@ -227,6 +228,36 @@ def test_what_was_made_before_the_rollback_is_not_pending_after_it(place):
     hold, found = publish_pending(place, Keep())
     assert (hold.to_version, found.version, live_version(place)) == (1, fourth, fourth)
     assert read_hold(place) is None
+
+
+def test_what_a_published_version_superseded_does_not_come_back_by_a_rollback(place):
+    run_index(place)
+    run_index(place, published=False)  # from version 1, superseded by the next
+    third = run_index(place, published=False)
+    assert publish_pending(place, FOREVER)[1].version == third
+    roll_back(place, None)
+    hold, found = publish_pending(place, FOREVER)
+    assert (hold.from_version, found, live_version(place)) == (third, None, 1)
+
+
+def test_what_waited_at_the_rollback_is_not_published_by_lifting_its_hold(place):
+    run_index(place)
+    second = run_index(place)
+    run_index(place, published=False)
+    judge(place, make(place), base_live=1)  # checked, from the version that is gone back to
+    roll_back(place, None)
+    hold, found = publish_pending(place, FOREVER)
+    assert (hold.from_version, found, live_version(place)) == (second, None, 1)
+
+
+def test_a_run_that_died_before_the_own_tag_has_published_all_the_same(place):
+    run_index(place)
+    version = make(place)
+    judge(place, version, 1)
+    move_live(place, version)  # here it died
+    assert (live_version(place), published_versions(place)) == (version, [1])
+    mark_published(place, version)
+    assert roll_back(place, None) == (version, 1)
 
 
 def test_a_first_version_can_be_pending(place):
