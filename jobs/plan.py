@@ -47,7 +47,8 @@ def plan(
             stdout().print(resolved(loaded), soft_wrap=True)
             return
         loaded, request = index_request(loaded, only_add=only_add, delete=delete, limit=limit)
-        loaded.require_corpus() if delete is None else None
+        if delete is None:
+            loaded.require_corpus()
         from pipelines.cluster import connected
 
         with connected():
@@ -94,7 +95,7 @@ def show_plan(config: Config, summary: PlanSummary) -> None:
     if documents["held"]:
         say(f"{documents['held']:,} absent documents stay: a row without an id was rejected.")
     say(
-        f"To encode: {summary.encode:,} chunks, {summary.tokens:,} tokens; "
+        f"To encode: {summary.encoded:,} chunks, {summary.tokens:,} tokens; "
         f"{summary.resumed:,} chunks are staged by earlier runs."
     )
     estimated = summary.seconds.get("estimated")

@@ -53,7 +53,7 @@ class Plan:
         documents: counts as in the summary, and `unread` and `missing` (not staged whole).
         chunks: counts as in the summary; right when nothing is missing.
         rows: rows of the corpus.
-        live_documents, live_rows: what is published.
+        live_documents: how many are published.
         rejects: `piece`, `position`, `doc_id`, `reason`, `message`.
         removed: row addresses in the base that go.
         taken: staged rows to commit, by entry.
@@ -66,7 +66,6 @@ class Plan:
     chunks: Counter[str] = field(default_factory=Counter)
     rows: int = 0
     live_documents: int = 0
-    live_rows: int = 0
     rejects: list[pa.Table] = field(default_factory=list)
     removed: list[Addresses] = field(default_factory=list)
     taken: dict[int, Numbers] = field(default_factory=dict)
@@ -80,7 +79,6 @@ class Plan:
         self.chunks.update(other.chunks)
         self.rows += other.rows
         self.live_documents += other.live_documents
-        self.live_rows += other.live_rows
         self.rejects += other.rejects
         self.removed += other.removed
         for entry, rows in other.taken.items():
@@ -159,7 +157,7 @@ def _counted(
         missing=settled.missing.num_rows,
     )
     chunks = Counter(new=new_chunks, gone=_count(lost), unchanged=after - new_chunks)
-    found = Plan(documents, chunks, plan.rows, live_rows=rows.num_rows, rejects=[plan.rejects])
+    found = Plan(documents, chunks, plan.rows, rejects=[plan.rejects])
     found.partial = [settled.partial]
     return found
 

@@ -100,7 +100,7 @@ def _with_chunks(job: Job, found: Found, summary: PlanSummary) -> Found:
     blocks = [(ref, survey.buckets) for ref in rows.to_arrow_refs()]
     split = run_tasks(_split, blocks, 1 + survey.buckets, **job.stages.task)
     for encoded, resumed, tokens in ray.get([refs[0] for refs in split]):
-        summary.encode += encoded
+        summary.encoded += encoded
         summary.resumed += resumed
         summary.tokens += tokens
     return replace(found, plan=survey.decide(found.rules, [refs[1:] for refs in split]))

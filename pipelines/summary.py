@@ -45,12 +45,10 @@ def _zeros(*names: str) -> dict[str, int]:
 
 
 @dataclass
-class IndexSummary:
-    """What an index run did. `documents` and `chunks` count, `seconds` are by stage."""
+class _Planned:
+    """What a plan and a run both say; `documents` and `chunks` count."""
 
-    run: str = field(default_factory=new_run)
     base_version: int | None = None
-    version: int | None = None
     live: int | None = None
     rebuild: bool = False
     reasons: list[str] = field(default_factory=list)
@@ -63,11 +61,20 @@ class IndexSummary:
     chunks: dict[str, int] = field(default_factory=lambda: _zeros("new", "gone", "unchanged"))
     encoded: int = 0
     resumed: int = 0
-    in_flight: int = 0
     tokens: int = 0
-    cut: int = 0
     quarantined: int = 0
     quarantined_by: dict[str, int] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass
+class IndexSummary(_Planned):
+    """What an index run did; `seconds` are by stage."""
+
+    run: str = field(default_factory=new_run)
+    version: int | None = None
+    in_flight: int = 0
+    cut: int = 0
     gate: dict[str, Any] = field(default_factory=lambda: {"passed": None, "recall": None})
     models: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
@@ -75,36 +82,18 @@ class IndexSummary:
     purge: dict[str, Any] | None = None
     state: str = "running"
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
-    error: str | None = None
 
 
 @dataclass
-class PlanSummary:
-    """What an index run would do; counts as those of `IndexSummary`.
+class PlanSummary(_Planned):
+    """What an index run would do, under the names of what it does.
 
-    `encode` are the chunks that the model would compute and `resumed` those that are staged;
+    `encoded` are the chunks that the model would compute and `resumed` those that are staged;
     `seconds.estimated` and `price` are None where no earlier run tells a rate.
     """
 
-    base_version: int | None = None
-    live: int | None = None
-    rebuild: bool = False
-    reasons: list[str] = field(default_factory=list)
-    rows: int = 0
-    documents: dict[str, int] = field(
-        default_factory=lambda: _zeros(
-            "new", "changed", "gone", "unchanged", "metadata", "duplicates", "held"
-        )
-    )
-    chunks: dict[str, int] = field(default_factory=lambda: _zeros("new", "gone", "unchanged"))
-    encode: int = 0
-    resumed: int = 0
-    tokens: int = 0
-    quarantined: int = 0
-    quarantined_by: dict[str, int] = field(default_factory=dict)
     price: float | None = None
     seconds: dict[str, float | None] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
-    error: str | None = None
 
 
 @dataclass

@@ -205,7 +205,7 @@ class History(RuleBasedStateMachine):
         index(config, summary, progress or Crashing(), Request(), models)
         assert summary.documents == expected.documents
         assert summary.chunks == expected.chunks
-        assert summary.encoded == expected.encode
+        assert summary.encoded == expected.encoded
         unknown = {(text, self.seed) for text, _ in self.corpus.values()} - self.known
         assert summary.encoded <= len(unknown)
         return summary

@@ -63,17 +63,17 @@ def test_the_plan_is_what_the_run_does(edited):
     }
     assert plan.chunks == {"new": 6, "gone": 4, "unchanged": 36}
     assert plan.quarantined_by == {"empty_text": 1}
-    assert plan.encode == 4  # the edited one and the three
+    assert plan.encoded == 4  # the edited one and the three
     assert (plan.rebuild, plan.reasons) == (False, [])
     rate = plan.seconds["estimated"]
     assert rate is not None
     assert plan.price == pytest.approx(rate / 3600 * 36.0, abs=1e-3)
     run = run_index(config, fake_models())
     assert (run.documents, run.chunks) == (plan.documents, plan.chunks)
-    assert (run.encoded, run.tokens) == (plan.encode, plan.tokens)
+    assert (run.encoded, run.tokens) == (plan.encoded, plan.tokens)
     assert run.base_version == plan.base_version
     again = run_plan(config, fake_models())
-    assert (again.encode, again.tokens, again.documents["unchanged"]) == (0, 0, 42)
+    assert (again.encoded, again.tokens, again.documents["unchanged"]) == (0, 0, 42)
 
 
 def test_a_plan_says_which_part_of_which_fingerprint_changed(edited, small_encoder):
@@ -85,7 +85,7 @@ def test_a_plan_says_which_part_of_which_fingerprint_changed(edited, small_encod
     assert plan.rebuild
     assert plan.reasons == ["chunker.max_tokens"]
     # The passages are the same: their vectors are copied.
-    assert plan.encode == 4
+    assert plan.encoded == 4
     run = run_index(config, fake_models())
     assert (run.documents, run.chunks, run.encoded) == (plan.documents, plan.chunks, 4)
 

@@ -12,7 +12,7 @@ from pipelines.table import ledger
 from pipelines.table.lease import read_holder
 from pipelines.table.lineage import version_times
 from pipelines.table.place import Place
-from pipelines.table.publish import LIVE
+from pipelines.table.publish import LIVE, published_versions
 from pipelines.table.records import read_records
 from pipelines.table.release import pending
 from pipelines.table.schema import fingerprints_of
@@ -35,7 +35,7 @@ def list_versions(place: Place) -> list[dict[str, Any]]:
     dataset = lance.dataset(place.dataset)
     tags = {name: tag["version"] for name, tag in dataset.tags.list().items()}
     verdicts = {verdict.version: verdict for verdict in read_verdicts(place)}
-    times = version_times(dataset)
+    times, published = version_times(dataset), published_versions(place)
     found = []
     for version in sorted(times, reverse=True):
         there = lance.dataset(place.dataset, version=version)
@@ -49,7 +49,7 @@ def list_versions(place: Place) -> list[dict[str, Any]]:
                 "run": verdict.run if verdict else None,
                 "encoder": marks.encoder_name if marks else None,
                 "live": tags.get(LIVE) == version,
-                "published": f"published-{version}" in tags,
+                "published": version in published,
                 "passed": verdict.passed if verdict else None,
                 "refusals": list(verdict.refusals) if verdict else [],
             }

@@ -80,12 +80,16 @@ class Marks:
 
 @dataclass(frozen=True)
 class Entry:
-    """One staged fragment: its file in the ledger, what a commit needs of it, how many rows."""
+    """One staged fragment: its file in the ledger, and what a commit needs of it."""
 
     file: Path
     marks: Marks
     fragment: FragmentMetadata
-    rows: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return int(self.fragment.physical_rows)
 
 
 def record(folder: Path, marks: Marks, fragment: FragmentMetadata, rows: pa.Table) -> Path:
@@ -116,11 +120,9 @@ def entries_of(folder: Path, run: str) -> list[Path]:
 
 
 def read_entry(file: Path) -> Entry:
-    """What stands beside an entry's rows."""
+    """What stands beside an entry's rows, without reading these."""
     with pa.ipc.open_file(file) as reader:
-        marks, fragment = _beside(reader.schema)
-        rows = sum(reader.get_batch(n).num_rows for n in range(reader.num_record_batches))
-    return Entry(file, marks, fragment, rows)
+        return Entry(file, *_beside(reader.schema))
 
 
 def read_rows(

@@ -58,8 +58,7 @@ def clean_up(place: Place, keep: Keep, only_live: bool = False) -> None:
     A published version stays while it is one of the `keep.versions` newest, or younger than
     `keep.days`. An unpublished version stays that passed its checks and was made from what is live,
     and one whose run has work in the ledger. Files that were staged and never committed are left
-    to Lance, which removes them after seven days. With
-    `only_live` no version but `live` stays.
+    to Lance, which removes them after seven days. With `only_live` no version but `live` stays.
     """
     dataset = lance.dataset(place.dataset)
     times = version_times(dataset)
