@@ -63,7 +63,7 @@ def plan(
 def something_to_do(summary: PlanSummary) -> bool:
     """Whether an index run would change the table."""
     changes = ("new", "changed", "metadata", "gone")
-    return summary.rebuild or any(summary.documents[kind] for kind in changes)
+    return bool(summary.reasons) or any(summary.documents[kind] for kind in changes)
 
 
 def resolved(config: Config) -> str:
@@ -92,6 +92,8 @@ def show_plan(config: Config, summary: PlanSummary) -> None:
         say(f"Incremental, on version {summary.live}.")
     else:
         say("Nothing to do: the published version is what the corpus makes.")
+    if summary.reasons and not summary.rebuild:
+        say(f"The vector index is built anew: {', '.join(summary.reasons)} changed.")
     if documents["held"]:
         say(f"{documents['held']:,} absent documents stay: a row without an id was rejected.")
     say(

@@ -163,8 +163,8 @@ def _beside_the_driver(kind: type[Any]) -> Any:  # noqa: ANN401 - an actor of Ra
     return ray.remote(kind).options(scheduling_strategy=here, **options).remote()
 
 
-def compaction_run(stages: Stages) -> Callable[[Sequence[Callable[[], Any]]], list[Any]]:
-    """What runs the tasks of a compaction: one here, several as tasks of the cluster."""
+def runner(stages: Stages) -> Callable[[Sequence[Callable[[], Any]]], list[Any]]:
+    """What runs functions: one here, several as tasks of the cluster."""
 
     def run(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
         if len(tasks) == 1:

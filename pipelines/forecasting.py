@@ -55,7 +55,7 @@ def forecast(
     with closing(job.tally):
         found = look(job, "", clock, progress)
         summary.base_version = summary.live = found.base.live
-        summary.reasons, summary.rebuild = found.shape.reasons, bool(found.shape.reasons)
+        summary.reasons, summary.rebuild = found.reasons, bool(found.shape.reasons)
         summary.resumed = sum(len(rows) for rows in found.plan.taken.values())
         if total := found.plan.documents["missing"]:
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-from pipelines.cluster import Shared, claims, compaction_run, run_tasks
+from pipelines.cluster import Shared, claims, run_tasks, runner
 from pipelines.config import Config
 from pipelines.corpus.chunk import Chunk
 from pipelines.corpus.claims import Claim
@@ -101,10 +101,10 @@ def index(
         if base.live is not None:
             mark_published(job.place, base.live)  # a run may have died before it did
         summary.base_version = summary.version = summary.live = base.live
-        summary.reasons, summary.rebuild = found.shape.reasons, bool(found.shape.reasons)
+        summary.reasons, summary.rebuild = found.reasons, bool(found.shape.reasons)
         count_plan(summary, found.plan)
         require_sense(job, found, summary, progress)
-        if found.plan.nothing_to_do and not summary.rebuild:
+        if found.nothing_to_do:
             progress.say("Nothing to do: the published version is what the corpus makes.")
             _purge(job, lease, summary, clock)
             return
@@ -274,7 +274,7 @@ def _finish(
     require_lineage(dataset, done)
     if upkeep.compaction_due(dataset):
         with clock.stage("compact"), progress.track("Compact", "rows", lambda: (0, 0)):
-            upkeep.compact(dataset, compaction_run(job.stages))
+            upkeep.compact(dataset, runner(job.stages))
     with clock.stage("index"), progress.track("Index", "rows", lambda: (0, 0)):
         vector_index.build_indices(dataset, config.index)
     require_lineage(dataset, done)
@@ -291,6 +291,7 @@ def _finish(
             deleted_fraction=gone / max(plan.live_documents, 1),
             quarantined_fraction=summary.quarantined / max(plan.rows, 1),
             config=config,
+            run=runner(job.stages),
         )
     summary.gate = result.summary()
     verdict = VersionVerdict(
@@ -347,8 +348,8 @@ def _purge(job: Job, lease: Lease, summary: IndexSummary, clock: Clock) -> None:
     if job.request.purge:
         with clock.stage("purge"):
             lease.require()
-            run = compaction_run(job.stages)
-            summary.purge = purge(job.place, job.config.index, job.request.delete or (), run)
+            asked, run = job.request.delete or (), runner(job.stages)
+            summary.purge = purge(job.place, job.config, asked, run)
             summary.version = summary.live = live_version(job.place)
 
 

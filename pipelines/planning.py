@@ -23,6 +23,7 @@ import ray
 import ray.data
 
 from pipelines.cluster import Shards, run_tasks
+from pipelines.config import Index
 from pipelines.corpus.buckets import bucket_count
 from pipelines.corpus.identity import digest
 from pipelines.corpus.plan import (
@@ -36,8 +37,9 @@ from pipelines.index_job import Job, Shape, shape_of
 from pipelines.progress import Progress
 from pipelines.summary import Clock
 from pipelines.table import ledger
-from pipelines.table.publish import Base, open_base
+from pipelines.table.publish import Base, open_base, open_live
 from pipelines.table.reuse import Known, sorted_shard
+from pipelines.table.vector_index import changed_settings
 
 _FRAGMENTS_A_TASK = 8
 _ENTRIES_A_TASK = 64
@@ -150,13 +152,28 @@ class Survey:
 
 @dataclass(frozen=True)
 class Found:
-    """What a run found before it does anything, and its plan."""
+    """What a run found before it does anything, and its plan.
+
+    `index_reasons` are the settings that the published vector index was not built by.
+    """
 
     base: Base
     shape: Shape
     rules: Rules
     survey: Survey
     plan: Plan
+    index: Index
+    index_reasons: list[str]
+
+    @property
+    def reasons(self) -> list[str]:
+        """What changed in the configuration: the rows are made anew, or only their index."""
+        return self.shape.reasons or self.index_reasons
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether `live` is what the corpus and the configuration make."""
+        return self.plan.nothing_to_do and not self.reasons
 
     @property
     def same_encoder(self) -> bool:
@@ -167,7 +184,8 @@ class Found:
     @property
     def key(self) -> str:
         """The digest of what the run does: from which version, with what, adding and removing."""
-        parts = (str(self.base.live), self.shape.making.rows, str(self.rules.fresh))
+        index = self.index.model_dump_json()
+        parts = (str(self.base.live), self.shape.making.rows, str(self.rules.fresh), index)
         return digest(*parts, self.plan.key).hex()
 
 
@@ -199,7 +217,10 @@ def look(job: Job, run: str, clock: Clock, progress: Progress) -> Found:
         survey.read_ledger(shape, run)
         rules = _rules(job, shape, facts, fresh)
         plan = survey.decide(rules)
-    return Found(base, shape, rules, survey, plan)
+        settings, stale = job.config.index, []
+        if base.live is not None and job.source is not None:
+            stale = changed_settings(open_live(job.place, base.live), settings)
+    return Found(base, shape, rules, survey, plan, settings, stale)
 
 
 def _rules(job: Job, shape: Shape, facts: Facts, fresh: bool) -> Rules:

@@ -174,3 +174,12 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What stands in a file, None if there is none: a run may just have removed it."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return found

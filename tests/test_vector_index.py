@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.config import Index
+from pipelines.table.exact import nearest_distances
 from pipelines.table.upkeep import compact
 from pipelines.table.vector_index import (
     QUANTISED_ROWS,
@@ -127,6 +128,27 @@ def test_a_vector_index_finds_what_is_nearest(path, metric):
     assert metric_of(dataset) == metric
     query = np.arange(1.0, DIMENSION + 1)
     assert nearest(dataset, query, metric) == closest_by_hand(0, 300, query, metric)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+def test_many_exact_searches_at_once_are_those_of_lance(path, metric):
+    grow(path, 0, 300)
+    dataset = grow(path, 300, 200)
+    dataset.delete("chunk_id IN ('c3', 'c400')")
+    queries = vectors_of(7, 20).astype(np.float64)
+    tasks = []
+
+    def run(functions):
+        tasks.extend(functions)
+        return [function() for function in functions]
+
+    found = nearest_distances(dataset, queries, 6, metric, run)
+    assert len(tasks) == 1
+    for query, distances in zip(queries, found, strict=True):
+        nearest = {"column": "vector", "q": query.astype(np.float32), "k": 6, "metric": metric}
+        expected = dataset.to_table(columns=["_distance"], nearest=nearest)["_distance"]
+        np.testing.assert_allclose(distances, expected.to_numpy(), atol=1e-5)
+    assert np.isinf(nearest_distances(dataset, queries, 501, metric, run)[:, 498:]).all()
 
 
 @pytest.mark.parametrize("settings", [NONE, FLAT])

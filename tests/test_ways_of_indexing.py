@@ -3,14 +3,17 @@
 import json
 
 import lance
+import numpy as np
+import pyarrow as pa
 import pytest
-from fake_models import fake_models
+from fake_models import DIMENSION, fake_models
 from running import (
     configured,
     document,
     live_rows,
     newest_version,
     run_index,
+    run_plan,
     write_config,
     write_jsonl,
 )
@@ -19,7 +22,9 @@ from typer.testing import CliRunner
 from jobs.__main__ import app
 from pipelines import quarantine
 from pipelines.errors import NotPublished, UsageError
+from pipelines.table.history import list_versions
 from pipelines.table.place import Place
+from pipelines.table.publish import live_version
 
 pytestmark = pytest.mark.usefixtures("cluster")
 MARK = "unmistakable-marker-of-a-person"
@@ -221,3 +226,67 @@ def test_old_published_versions_are_cleaned_up(indexed, small_encoder):
     dataset = lance.dataset(folder / "index" / "chunks.lance")
     assert [item["version"] for item in dataset.versions()] == lives[-2:]
     assert lance.dataset(dataset.uri, version=lives[-2]).count_rows() == 10
+
+
+def metrics_of(folder, version):
+    dataset = lance.dataset(folder / "index" / "chunks.lance", version=version)
+    names = [index.name for index in dataset.describe_indices()]
+    if "vector_idx" not in names:
+        return []
+    return [part["metric_type"] for part in dataset.stats.index_stats("vector_idx")["indices"]]
+
+
+def test_another_index_is_built_without_encoding_and_is_published_like_rows(indexed, small_encoder):
+    folder, config = indexed
+    before = newest_version(folder)
+    for index, reason, metrics in (
+        ({"vector": "ivf_flat"}, "index.vector", ["cosine"]),
+        ({"vector": "ivf_flat", "metric": "l2"}, "index.metric", ["l2"]),
+        ({"vector": "none"}, "index.vector", []),
+    ):
+        config = configured(folder, small_encoder, index=index)
+        plan = run_plan(config, fake_models())
+        assert (plan.rebuild, plan.reasons, plan.encoded) == (False, [reason], 0)
+        summary = run_index(config, fake_models())
+        assert (summary.reasons, summary.encoded, summary.rebuild) == ([reason], 0, False)
+        assert summary.live == summary.version > before
+        assert metrics_of(folder, summary.live) == metrics
+        again = run_index(config, fake_models())
+        assert (again.version, again.reasons) == (summary.version, [])
+        before = summary.live
+    assert ids(folder) == names(*range(10))
+
+
+def test_an_index_that_waits_is_not_gone_on_with_under_other_settings(indexed, small_encoder):
+    folder, _ = indexed
+    wait = {"publish": {"auto": False}}
+    run_index(
+        configured(folder, small_encoder, index={"vector": "ivf_flat"}, **wait), fake_models()
+    )
+    waiting = {"vector": "ivf_flat", "metric": "dot"}
+    last = run_index(configured(folder, small_encoder, index=waiting, **wait), fake_models())
+    assert metrics_of(folder, last.version) == ["dot"]
+    config = write_config(folder, small_encoder, index=waiting)
+    assert tandem("publish", config).exit_code == 0
+    assert metrics_of(folder, live_version(Place.of(configured(folder, small_encoder).table))) == [
+        "dot"
+    ]
+    assert ids(folder) == names(*range(10))
+
+
+def test_nothing_is_purged_for_a_version_that_fails_its_checks(indexed, small_encoder):
+    folder, config = indexed
+    live = live_version(Place.of(config.table))
+    rows = lance.dataset(folder / "index" / "chunks.lance").to_table()
+    nan = rows.set_column(
+        rows.column_names.index("vector"),
+        rows.schema.field("vector"),
+        pa.FixedSizeListArray.from_arrays(
+            pa.array(np.full(len(rows) * DIMENSION, np.nan, np.float32)), DIMENSION
+        ),
+    )
+    lance.write_dataset(nan, folder / "index" / "chunks.lance", mode="overwrite")
+    lance.dataset(folder / "index" / "chunks.lance").tags.update("live", newest_version(folder))
+    with pytest.raises(NotPublished, match="Nothing was purged"):
+        run_index(config, fake_models(), delete=("nobody",), purge=True)
+    assert live in [item["version"] for item in list_versions(Place.of(config.table))]

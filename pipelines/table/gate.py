@@ -10,6 +10,7 @@ import lance
 import numpy as np
 
 from pipelines.config import Config
+from pipelines.table.exact import Run, nearest_distances
 from pipelines.table.search import nearest_chunks
 from pipelines.table.vector_index import has_vector_index, uncovered_share
 
@@ -45,11 +46,12 @@ def inspect_version(
     deleted_fraction: float,
     quarantined_fraction: float,
     config: Config,
+    run: Run,
 ) -> Verdict:
     """Check a version: its rows, the vectors of fragments not checked before, its index, shares."""
     rows = dataset.count_rows()
     bad = _bad_vectors(dataset, checked_fragments)
-    recall = _recall(dataset, config.index.metric) if has_vector_index(dataset) else 1.0
+    recall = _recall(dataset, config.index.metric, run) if has_vector_index(dataset) else 1.0
     uncovered = uncovered_share(dataset)
     refusals = []
     if rows != expected_rows:
@@ -98,18 +100,20 @@ def _bad_vectors(dataset: lance.LanceDataset, checked: Set[int]) -> int:
     return bad
 
 
-def _recall(dataset: lance.LanceDataset, metric: str) -> float:
+def _recall(dataset: lance.LanceDataset, metric: str, run: Run) -> float:
     """Recall@10 of the index against exact search, on chunks drawn evenly over the table."""
     rows = dataset.count_rows()
     places = np.unique(np.linspace(0, rows - 1, min(SAMPLE_QUERIES, rows)).astype(np.int64))
-    sample = dataset.take(places.tolist(), columns=["vector"])["vector"]
-    found = wanted = 0
-    for vector in sample.to_pylist():
-        query = np.asarray(vector, np.float32)
-        exact = nearest_chunks(dataset, query, _NEIGHBOURS, metric, exact=True)["_distance"]
-        near = nearest_chunks(dataset, query, _NEIGHBOURS, metric)["_distance"]
-        # By distance: of equally near chunks any is as good as another.
-        farthest = exact.to_numpy().max() + _SAME_DISTANCE
-        found += min(int((near.to_numpy() <= farthest).sum()), len(exact))
-        wanted += len(exact)
+    column = dataset.take(places.tolist(), columns=["vector"])["vector"].combine_chunks()
+    sample = column.drop_null().flatten().to_numpy().reshape(-1, column.type.list_size)
+    neighbours = min(_NEIGHBOURS, rows)
+    exact = nearest_distances(dataset, sample.astype(np.float64), neighbours, metric, run)
+    # By distance: of equally near chunks any is as good as another.
+    farthest = exact.max(axis=1, initial=0.0)
+    farthest += _SAME_DISTANCE * np.maximum(np.abs(farthest), 1.0)
+    found = 0
+    for vector, limit in zip(sample, farthest, strict=True):
+        near = nearest_chunks(dataset, vector, neighbours, metric)["_distance"].to_numpy()
+        found += int((near <= limit).sum())
+    wanted = len(sample) * neighbours
     return found / wanted if wanted else 1.0

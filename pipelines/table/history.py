@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import lance
@@ -38,7 +39,10 @@ def list_versions(place: Place) -> list[dict[str, Any]]:
     times, published = version_times(dataset), published_versions(place)
     found = []
     for version in sorted(times, reverse=True):
-        there = lance.dataset(place.dataset, version=version)
+        try:
+            there = lance.dataset(place.dataset, version=version)
+        except ValueError:
+            continue  # cleaned up since it was listed
         marks = fingerprints_of(there.schema)
         verdict = verdicts.get(version)
         found.append(
@@ -75,15 +79,15 @@ class Standing:
 def standing(place: Place) -> Standing:
     """Look at what stands beside a table."""
     holder, hold, waiting = read_holder(place.lease), read_hold(place), pending(place)
-    entries = [ledger.read_entry(file) for file in ledger.list_entries(place.ledger, "")]
-    sizes = [ledger.data_file(place.dataset, entry.fragment) for entry in entries]
+    entries = ledger.read_entries(place.ledger)
+    files = [ledger.data_file(place.dataset, entry.fragment) for entry in entries]
     staged = {
         "entries": len(entries),
         "rows": sum(entry.rows for entry in entries),
-        "bytes": sum(file.stat().st_size for file in sizes if file.is_file()),
+        "bytes": sum(map(_bytes, files)),
     }
     failure = None
-    newest = next(iter(read_records(place)), None)
+    newest = next(read_records(place), None)
     if newest is not None and newest["state"] != "done":
         died = newest["state"] == "running" and (holder is None or holder.run != newest["run"])
         error = "It died before it ended." if died else newest["error"]
@@ -96,3 +100,10 @@ def standing(place: Place) -> Standing:
         staged,
         failure,
     )
+
+
+def _bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -12,6 +12,7 @@ import os
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,15 @@ def entries_of(folder: Path, run: str) -> list[Path]:
     return sorted(folder.glob(f"{run}-*{ENDING}"))
 
 
+def read_entries(folder: Path) -> list[Entry]:
+    """All entries, in a fixed order; one that is removed meanwhile is left out."""
+    found = []
+    for file in list_entries(folder, ""):
+        with suppress(FileNotFoundError):
+            found.append(read_entry(file))
+    return found
+
+
 def read_entry(file: Path) -> Entry:
     """What stands beside an entry's rows, without reading these."""
     with pa.ipc.open_file(file) as reader:
@@ -130,7 +140,8 @@ def read_rows(
 ) -> tuple[pa.Table, pa.Table]:
     """The rows of numbered entries: those that `making` could have made, and all of its vectors.
 
-    An entry whose fragment was cleaned up, with the only version that had it, counts no more.
+    An entry whose fragment was cleaned up, with the only version that had it, counts no more; nor
+    does one that a run has published since it was listed.
 
     Returns:
         Rows as STAGED_ROWS with `entry` (int32, the number) and `row` (int32, within it); and
@@ -138,7 +149,10 @@ def read_rows(
     """
     rows, vectors = [], []
     for number, file in files:
-        table = pa.ipc.open_file(file).read_all()
+        try:
+            table = pa.ipc.open_file(file).read_all()
+        except FileNotFoundError:
+            continue
         marks, fragment = _beside(table.schema)
         if marks.making.encoder != making.encoder or not data_file(dataset, fragment).is_file():
             continue

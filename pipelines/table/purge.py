@@ -10,9 +10,10 @@ from typing import Any
 import lance
 
 from pipelines import quarantine
-from pipelines.config import Index, Keep
-from pipelines.errors import InputMissing
-from pipelines.table import ledger, upkeep
+from pipelines.config import Config, Keep
+from pipelines.errors import InputMissing, NotPublished
+from pipelines.table import gate, ledger, upkeep
+from pipelines.table.exact import Run
 from pipelines.table.lineage import DataCommit, require_lineage
 from pipelines.table.place import Place
 from pipelines.table.publish import live_version, publish
@@ -22,7 +23,7 @@ from pipelines.table.vector_index import build_indices, drop_indices
 _ORPHANS_LAST = timedelta(days=7)
 
 
-def purge(place: Place, settings: Index, doc_ids: Sequence[str], run: upkeep.Run) -> dict[str, Any]:
+def purge(place: Place, config: Config, doc_ids: Sequence[str], run: Run) -> dict[str, Any]:
     """Leave no bytes of rows that are not in `live`; the way back is gone, too.
 
     The fragments that lost rows and all indices are written again, every other version is removed
@@ -33,6 +34,7 @@ def purge(place: Place, settings: Index, doc_ids: Sequence[str], run: upkeep.Run
 
     Raises:
         InputMissing: nothing is published.
+        NotPublished: the gate refuses what was written anew; nothing was removed.
     """
     live = live_version(place)
     if live is None:
@@ -42,13 +44,17 @@ def purge(place: Place, settings: Index, doc_ids: Sequence[str], run: upkeep.Run
         dataset.restore()  # type: ignore[no-untyped-call]
         dataset = lance.dataset(place.dataset)
     start = DataCommit(dataset.version, None, None)
+    rows = dataset.count_rows()
     # An index holds vectors and ids of rows that it was built of.
     drop_indices(dataset)
     upkeep.compact(dataset, run, every_deletion=True)
-    build_indices(dataset, settings)
+    build_indices(dataset, config.index)
     require_lineage(dataset, start)
+    verdict = gate.inspect_version(dataset, set(), rows, 0.0, 0.0, config, run)
+    if not verdict.passed:
+        raise NotPublished(f"Nothing was purged: {'; '.join(verdict.refusals)}.")
     publish(place, dataset.version, live)
-    files = [ledger.read_entry(file) for file in ledger.list_entries(place.ledger, "")]
+    files = ledger.read_entries(place.ledger)
     before = _size(place)
     upkeep.clean_up(place, Keep(), only_live=True)
     named = {

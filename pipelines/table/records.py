@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from pipelines.errors import UsageError
-from pipelines.summary import IndexSummary, write_json
+from pipelines.summary import IndexSummary, read_json, write_json
 from pipelines.table.place import Place
 
 _MOST_RECORDS = 1000
@@ -36,10 +35,10 @@ def recorded(place: Place, summary: IndexSummary) -> Iterator[None]:
     keep_record(place, summary)
 
 
-def read_records(place: Place) -> list[Mapping[str, Any]]:
+def read_records(place: Place) -> Iterator[Mapping[str, Any]]:
     """All records, the newest first."""
     files = sorted(place.runs.glob("*.json"), reverse=True)
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return (record for record in map(read_json, files) if record is not None)
 
 
 def last_rate(place: Place) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ import lance
 from lance.optimize import Compaction, CompactionTask, RewriteResult
 
 from pipelines.config import Keep
+from pipelines.table.exact import Run
 from pipelines.table.ledger import entries_of
 from pipelines.table.lineage import version_times
 from pipelines.table.place import Place
@@ -22,9 +22,6 @@ MOST_SMALL_FRAGMENTS = 16
 MOST_DELETED_SHARE = 0.1
 _TARGET_ROWS = 1_048_576
 _SMALL_ROWS = _TARGET_ROWS // 2
-
-# Runs the tasks of a compaction, wherever, and gives what each returned.
-Run = Callable[[Sequence[Callable[[], RewriteResult]]], Iterable[RewriteResult]]
 
 
 def compaction_due(dataset: lance.LanceDataset) -> bool:

@@ -39,12 +39,11 @@ def build_indices(dataset: lance.LanceDataset, settings: Index) -> None:
 
     One that is not as it is configured is built anew. `dataset` becomes the newest version.
     """
-    rows = dataset.count_rows()
-    kind = choose_index(settings, rows)
-    if kind == "ivf_pq" and rows < _LEAST_QUANTISED_ROWS:
-        kind = "ivf_flat"
+    rows, kind = dataset.count_rows(), _wanted_kind(dataset, settings)
     present = {description.name for description in dataset.describe_indices()}
-    outdated = VECTOR_INDEX in present and not _serves(dataset, kind, settings.metric, rows)
+    outdated = VECTOR_INDEX in present and (
+        bool(changed_settings(dataset, settings)) or _outgrown(dataset, rows)
+    )
     if outdated:
         dataset.drop_index(VECTOR_INDEX)
     if present:
@@ -73,6 +72,18 @@ def build_indices(dataset: lance.LanceDataset, settings: Index) -> None:
     dataset.checkout_latest()  # type: ignore[no-untyped-call]
 
 
+def changed_settings(dataset: lance.LanceDataset, settings: Index) -> list[str]:
+    """The settings that the version's vector index was not built by."""
+    kind = _wanted_kind(dataset, settings)
+    if not has_vector_index(dataset):
+        return ["index.vector"] if kind != "none" and dataset.count_rows() else []
+    found = _statistics(dataset)
+    if str(found["index_type"]).lower() != kind:
+        return ["index.vector"]
+    metrics = {str(part.get("metric_type", settings.metric)).lower() for part in found["indices"]}
+    return [] if metrics <= {settings.metric} else ["index.metric"]
+
+
 def uncovered_share(dataset: lance.LanceDataset) -> float:
     """The share of rows that the vector index does not cover, 0.0 without one."""
     rows = dataset.count_rows()
@@ -93,16 +104,17 @@ def has_vector_index(dataset: lance.LanceDataset) -> bool:
     return any("vector" in description.field_names for description in dataset.describe_indices())
 
 
-def _serves(dataset: lance.LanceDataset, kind: IndexKind, metric: str, rows: int) -> bool:
-    """Whether the vector index is of the wanted kind, and not of a much smaller table."""
-    found = _statistics(dataset)
-    parts = found["indices"]
+def _wanted_kind(dataset: lance.LanceDataset, settings: Index) -> IndexKind:
+    rows = dataset.count_rows()
+    kind = choose_index(settings, rows)
+    return "ivf_flat" if kind == "ivf_pq" and rows < _LEAST_QUANTISED_ROWS else kind
+
+
+def _outgrown(dataset: lance.LanceDataset, rows: int) -> bool:
+    """Whether the vector index was made for a much smaller table."""
+    parts = _statistics(dataset)["indices"]
     partitions = sum(int(part.get("num_partitions", 1)) for part in parts[:1])
-    return (
-        str(found["index_type"]).lower() == kind
-        and all(str(part.get("metric_type", metric)).lower() == metric for part in parts)
-        and rows // _ROWS_A_PARTITION <= _OUTGROWN * max(partitions, 1)
-    )
+    return rows // _ROWS_A_PARTITION > _OUTGROWN * max(partitions, 1)
 
 
 def _statistics(dataset: lance.LanceDataset) -> dict[str, Any]:

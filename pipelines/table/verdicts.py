@@ -6,12 +6,11 @@ only while `live` is still what it was made from.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.summary import write_json
+from pipelines.summary import read_json, write_json
 from pipelines.table.place import Place
 
 
@@ -58,11 +57,9 @@ def keep_verdict(place: Place, verdict: VersionVerdict) -> None:
 
 def read_verdicts(place: Place) -> list[VersionVerdict]:
     """All verdicts, the newest version first."""
-    found = []
-    for file in place.verdicts.glob("*.json"):
-        raw = json.loads(file.read_text(encoding="utf-8"))
-        found.append(VersionVerdict(**raw | {"refusals": tuple(raw["refusals"])}))
-    return sorted(found, key=lambda verdict: -verdict.version)
+    found = [raw for raw in map(read_json, place.verdicts.glob("*.json")) if raw is not None]
+    verdicts = [VersionVerdict(**raw | {"refusals": tuple(raw["refusals"])}) for raw in found]
+    return sorted(verdicts, key=lambda verdict: -verdict.version)
 
 
 def forget_verdict(place: Place, version: int) -> None:
@@ -78,10 +75,8 @@ def set_hold(place: Place, from_version: int, to_version: int, newest: int) -> N
 
 def read_hold(place: Place) -> Hold | None:
     """The hold, None if there is none."""
-    try:
-        return Hold(**json.loads(place.hold.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
+    raw = read_json(place.hold)
+    return None if raw is None else Hold(**raw)
 
 
 def lift_hold(place: Place) -> None:
