@@ -46,7 +46,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def raw_config(folder: Path, encoder: Path, **sections: Any) -> dict[str, Any]:
+def raw_config(folder: Path, encoder: Path, /, **sections: Any) -> dict[str, Any]:
     raw: dict[str, Any] = {
         "corpus": {"format": "jsonl", "paths": [str(folder / "corpus.jsonl")]},
         "table": {"uri": str(folder / "index")},
@@ -59,11 +59,11 @@ def raw_config(folder: Path, encoder: Path, **sections: Any) -> dict[str, Any]:
     return raw
 
 
-def configured(folder: Path, encoder: Path, **sections: Any) -> Config:
+def configured(folder: Path, encoder: Path, /, **sections: Any) -> Config:
     return parse_config(raw_config(folder, encoder, **sections))
 
 
-def write_config(folder: Path, encoder: Path, **sections: Any) -> Path:
+def write_config(folder: Path, encoder: Path, /, **sections: Any) -> Path:
     path = folder / "tandem.yaml"
     path.write_text(yaml.safe_dump(raw_config(folder, encoder, **sections)), encoding="utf-8")
     return path
