@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pipelines.errors import TandemError, UsageError
 from pipelines.summary import require_writable, write_json
+
+if TYPE_CHECKING:
+    from pipelines.interrupt import Interrupt
 
 
 @contextmanager
@@ -38,6 +42,17 @@ def ending(summary: Any, json: Path | None) -> Iterator[None]:  # noqa: ANN401 -
         _write(summary, json)
         raise told(cause) from None
     _write(summary, json)
+
+
+@contextmanager
+def interruptible(say: Callable[[str], None]) -> Iterator[Interrupt]:
+    """What a signal does to the run in the block; signals reach the main thread alone."""
+    from pipelines.interrupt import Interrupt
+
+    interrupt = Interrupt(say)
+    here = threading.current_thread() is threading.main_thread()
+    with interrupt.installed() if here else nullcontext():
+        yield interrupt
 
 
 def told(error: TandemError) -> typer.Exit:

@@ -8,8 +8,6 @@ from jobs.options import ConfigArgument, JsonOption, SetOption
 from pipelines.config_file import load_config
 from pipelines.summary import ARMS, EvaluateSummary
 
-_SIGNIFICANT = 0.05
-
 
 def evaluate(config: ConfigArgument, set: SetOption = None, json: JsonOption = None) -> None:
     """Judge retrieved, reranked and fused runs against the judgements in queries.qrels."""
@@ -29,28 +27,8 @@ def show_arms(summary: EvaluateSummary, title: str | None = None) -> None:
     names = list(arms["retrieved"])
     rows = [[arm, *(f"{values[name]:.4f}" for name in names)] for arm, values in arms.items()]
     show_table(["", *names], rows, title)
-    for arm, prefix in (("reranked", ""), ("fused", "fused_")):
-        if arm in arms:
-            stdout().print(verdict(summary, arm, prefix), soft_wrap=True)
-
-
-def verdict(summary: EvaluateSummary, arm: str, prefix: str) -> str:
-    """One sentence: did this arm help?"""
-    base, other = summary.retrieved, getattr(summary, arm)
-    p_value = getattr(summary, f"{prefix}p_value")
-    assert base is not None  # noqa: S101 - every run has this arm
-    difference = other["nDCG@10"] - base["nDCG@10"]
-    counts = ", ".join(
-        f"{getattr(summary, prefix + kind)} {kind}" for kind in ("wins", "ties", "losses")
-    )
-    if not difference:
-        return f"{arm.capitalize()} left nDCG@10 of retrieved as it was: {counts}."
-    better = "raised" if difference > 0 else "lowered"
-    sure = "" if p_value < _SIGNIFICANT else ", which may be chance"
-    return (
-        f"{arm.capitalize()} {better} nDCG@10 by {abs(difference):.4f} over retrieved "
-        f"(p = {p_value:.4f}{sure}): {counts} of {summary.judged_queries} queries."
-    )
+    for sentence in summary.verdicts.values():
+        stdout().print(sentence, soft_wrap=True)
 
 
 def show_cost(summary: EvaluateSummary) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Annotated
 
 import typer
 
 from jobs.display import Display, duration, show_table, stdout
-from jobs.ending import ending
+from jobs.ending import ending, interruptible
 from jobs.options import (
     ConfigArgument,
     DeleteOption,
@@ -111,11 +109,8 @@ def run_index(config: Config, summary: IndexSummary, request: Request | None = N
     display = Display()
     with connected():
         from pipelines.indexing import index as flow
-        from pipelines.interrupt import Interrupt
 
-        interrupt = Interrupt(display.say)
-        here = current_thread() is main_thread()
-        with interrupt.installed() if here else nullcontext():
+        with interruptible(display.say) as interrupt:
             flow(config, summary, display, request, interrupt=interrupt)
     show_index(config, summary)
 

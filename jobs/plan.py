@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
 from jobs.display import Display, duration, show_table, stdout
 from jobs.ending import ending
@@ -19,7 +18,7 @@ from jobs.options import (
     SetOption,
 )
 from pipelines.config import Config
-from pipelines.config_file import load_config
+from pipelines.config_file import load_config, resolved
 from pipelines.summary import PlanSummary
 
 SOMETHING_TO_DO = 5
@@ -66,12 +65,6 @@ def something_to_do(summary: PlanSummary) -> bool:
     return bool(summary.reasons) or any(summary.documents[kind] for kind in changes)
 
 
-def resolved(config: Config) -> str:
-    """The configuration as YAML, every default in its place."""
-    raw: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
-    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).rstrip()
-
-
 def show_plan(config: Config, summary: PlanSummary) -> None:
     """The plan, for people."""
     documents, chunks = summary.documents, summary.chunks
@@ -93,7 +86,7 @@ def show_plan(config: Config, summary: PlanSummary) -> None:
     else:
         say("Nothing to do: the published version is what the corpus makes.")
     if summary.reasons and not summary.rebuild:
-        say(f"The vector index is built anew: {', '.join(summary.reasons)} changed.")
+        say(f"The indices are built anew: {', '.join(summary.reasons)} changed.")
     if documents["held"]:
         say(f"{documents['held']:,} absent documents stay: a row without an id was rejected.")
     say(

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from jobs.display import Display, duration, show_table, stdout
-from jobs.ending import ending
+from jobs.ending import ending, interruptible
 from jobs.options import ConfigArgument, JsonOption, SetOption
 from pipelines.config import Config
 from pipelines.config_file import load_config
 from pipelines.summary import RerankSummary
 
 
-def rerank(config: ConfigArgument, set: SetOption = None, json: JsonOption = None) -> None:
+def rerank(
+    config: ConfigArgument,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take the first lines of the log only.")
+    ] = None,
+    no_reuse: Annotated[
+        bool,
+        typer.Option("--no-reuse", help="Leave stored scores aside: score every pair, keep none."),
+    ] = False,
+    set: SetOption = None,
+    json: JsonOption = None,
+) -> None:
     """Rerank a query log: retrieve or take its candidates, score each distinct pair once."""
     summary = RerankSummary()
     with ending(summary, json):
         loaded = load_config(config, set or ())
-        run_rerank(loaded, summary)
+        run_rerank(loaded, summary, limit, reuse=not no_reuse)
 
 
-def run_rerank(config: Config, summary: RerankSummary) -> None:
+def run_rerank(
+    config: Config, summary: RerankSummary, limit: int | None = None, reuse: bool = True
+) -> None:
     """Run the flow on a cluster and print what it did."""
     config.require_queries()
     from pipelines.cluster import connected
 
+    display = Display()
     with connected():
+        from pipelines.rerank_job import RerankRequest
         from pipelines.reranking import rerank as flow
 
-        flow(config, summary, Display())
+        with interruptible(display.say) as interrupt:
+            flow(config, summary, display, RerankRequest(limit, reuse), interrupt=interrupt)
     show_rerank(summary)
 
 
@@ -38,6 +58,7 @@ def show_rerank(summary: RerankSummary) -> None:
             ("pairs of all lines", summary.pairs or 0),
             ("distinct pairs", summary.distinct_pairs),
             ("scored", summary.scored or 0),
+            ("scored by earlier runs", (summary.reused or 0) + (summary.resumed or 0)),
             ("of these cut", summary.cut or 0),
         ]
     show_table(["", "count"], [[name, f"{count:,}"] for name, count in counts])

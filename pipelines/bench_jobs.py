@@ -193,10 +193,11 @@ def _scored_pairs(config: Config) -> list[tuple[str, str]]:
     for doc_id, text in zip(rows["doc_id"].to_pylist(), _passages(rows), strict=True):
         of_document.setdefault(trec_id(doc_id), []).append(text)
     run = read_run(Path(config.output.path) / RETRIEVED)
+    log = read_log(config.require_queries(), None, lambda tasks: [task() for task in tasks])
     pairs = [
-        (query.text, text)
-        for query in read_log(config.require_queries()).queries
-        for doc_id in run.get(trec_id(query.query_id), {})
+        (query["text"], text)
+        for query in log.queries.select(["query_id", "text"]).to_pylist()
+        for doc_id in run.get(trec_id(query["query_id"]), {})
         for text in of_document[doc_id][: config.reranker.max_chunks]
     ]
     return list(dict.fromkeys(pairs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -70,6 +70,7 @@ class Index(Section):
 
     vector: Literal["auto", "none", "ivf_flat", "ivf_pq"] = "auto"
     metric: Literal["cosine", "dot", "l2"] = "cosine"
+    full_text: bool = False
     min_recall: Fraction = 0.95
 
 
@@ -81,21 +82,35 @@ class Publish(Section):
 
 
 class Columns(Section):
-    """Which columns of the log hold what."""
+    """Which columns of the log hold what.
+
+    `candidates` holds a list, or one candidate where each row is a (query, candidate); `rank` and
+    `score` are then columns beside it. `clicks` holds the ids of the clicked documents, or whether
+    the row's own was clicked.
+    """
 
     id: str = "query_id"
     text: str = "query"
     candidates: str = "candidates"
+    rank: str = "rank"
+    score: str = "score"
+    time: str | None = None
+    session: str | None = None
+    clicks: str | None = None
 
 
 class Queries(Section):
     """The query log, and where its candidates come from."""
 
-    format: Literal["jsonl", "parquet", "beir"]
+    format: Literal["jsonl", "parquet", "trec", "beir"]
     paths: Paths
+    topics: str | None = None
     columns: Columns = Columns()
+    lowercase: bool = False
     candidates: Literal["retrieved", "logged", "both"] = "retrieved"
     top_k: Positive = 100
+    hybrid: bool = False
+    filter: dict[str, Any] = {}
     qrels: str | None = None
 
 
@@ -106,14 +121,19 @@ class Reranker(Section):
     revision: str | None = None
     dtype: Dtype = "auto"
     max_length: Annotated[int, Field(ge=16)] | None = 512
+    label: Annotated[int, Field(ge=0)] | None = None
     aggregate: Literal["max", "first", "mean"] = "max"
     max_chunks: Positive = 16
 
 
 class Output(Section):
-    """Where a rerank run writes; `{date}` stands for the day it starts."""
+    """Where a rerank run writes; `{date}` stands for the day it starts.
+
+    Training data are made of at most `training_queries` queries, none with 0.
+    """
 
     path: str = "runs/rerank"
+    training_queries: Annotated[int, Field(ge=0)] = 10_000
 
 
 class Pool(Section):
@@ -140,10 +160,14 @@ class Limits(Section):
 
 
 class Keep(Section):
-    """Published versions that stay: the newest so many, and all of the last days."""
+    """Published versions that stay: the newest so many, and all of the last days.
+
+    Scores of pairs stay for `score_days` after the last run that used them.
+    """
 
     versions: Positive = 10
     days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 7
+    score_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30
 
 
 class Cost(Section):

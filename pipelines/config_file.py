@@ -23,7 +23,7 @@ from pipelines.errors import InputMissing, UsageError
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)b?\s*", re.IGNORECASE)
 # What pydantic's kinds of faults mean to a user.
-_PATHS = {("table", "uri"), ("output", "path"), ("queries", "qrels")}
+_PATHS = {("table", "uri"), ("output", "path"), ("queries", "qrels"), ("queries", "topics")}
 _MODELS = {("encoder", "model"), ("reranker", "model"), ("trust", "remote_code")}
 
 
@@ -72,6 +72,11 @@ def parse_config(raw: dict[str, Any]) -> Config:
     for key, value in (("table.uri", config.table.uri), ("output.path", config.output.path)):
         if "://" in value:
             raise UsageError(f"{key} is {value!r}; a folder of the file system is allowed.")
+    if config.queries and (config.queries.format == "trec") != (config.queries.topics is not None):
+        raise UsageError(
+            "queries.topics names the file with the topics' texts; queries.format trec needs it, "
+            "and no other format takes it."
+        )
     names = config.corpus.metadata if config.corpus else ()
     if doubled := [name for place, name in enumerate(names) if name in names[:place]]:
         raise UsageError(f"corpus.metadata holds {doubled[0]!r} twice; each name once is allowed.")
@@ -81,6 +86,12 @@ def parse_config(raw: dict[str, Any]) -> Config:
             f"chunking.max_tokens ({config.chunking.max_tokens}) is allowed."
         )
     return config
+
+
+def resolved(config: Config) -> str:
+    """The configuration as YAML, every default in its place."""
+    raw: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).rstrip()
 
 
 def _format(raw: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever YAML holds

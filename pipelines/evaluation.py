@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ from pipelines.queries.outputs import (
     load_judgements,
     output_folder,
 )
+from pipelines.queries.reranked import read_reranked
 from pipelines.queries.runs import read_run
-from pipelines.report.metrics import PRIMARY, compare, means, measure
+from pipelines.report.depth import by_depth
+from pipelines.report.judged import judge
+from pipelines.report.metrics import most_changed
 from pipelines.summary import EvaluateSummary
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live
 from pipelines.table.records import last_rate
 
+_SHOWN = 10
 _RUNS = {"retrieved": RETRIEVED, "reranked": RERANKED, "fused": FUSED}
 _NO_JUDGEMENTS = "queries.qrels is missing from the configuration; name a file of judgements."
 
@@ -56,18 +61,41 @@ def evaluate(config: Config, summary: EvaluateSummary, only: set[str] | None = N
             f"queries.qrels: {path} judges none of the queries in {retrieved}; "
             f"it judges {_examples(qrels)}, the run answers {_examples(runs['retrieved'])}."
         )
-    summary.judged_queries = len(qrels)
-    summary.judgements = sum(len(grades) for grades in qrels.values())
-    for arm, run in runs.items():
-        values = measure(qrels, run)
-        setattr(summary, arm, means(values))
-        summary.by_query[arm] = values[PRIMARY]
+    found = judge(qrels, runs)
+    summary.judged_queries, summary.judgements = found.queries, found.judgements
+    for arm, values in found.means.items():
+        setattr(summary, arm, values)
+    summary.by_query = found.by_query
     for arm, prefix in (("reranked", ""), ("fused", "fused_")):
-        if arm in summary.by_query:
-            found = compare(summary.by_query["retrieved"], summary.by_query[arm])
+        if comparison := found.comparisons.get(arm):
+            summary.comparisons[arm] = asdict(comparison)
+            summary.verdicts[arm] = found.verdict(arm)
             for key in ("p_value", "wins", "ties", "losses"):
-                setattr(summary, prefix + key, getattr(found, key))
+                setattr(summary, prefix + key, getattr(comparison, key))
+    if "reranked" in runs:
+        _compare_by_query(summary, folder, qrels)
     summary.cost = _cost(config, folder)
+
+
+def _compare_by_query(
+    summary: EvaluateSummary, folder: Path, qrels: Mapping[str, Mapping[str, int]]
+) -> None:
+    """The sweep over depth, and the queries that reranking changed most."""
+    rows = read_reranked(folder, qrels.keys())
+    summary.depths = [asdict(depth) for depth in by_depth(qrels, *rows.candidates())]
+    before, after = summary.by_query["retrieved"], summary.by_query["reranked"]
+    summary.helped, summary.harmed = (
+        [
+            {
+                "query_id": query,
+                "query": rows.texts.get(query),
+                "before": before[query],
+                "after": after[query],
+            }
+            for query in chosen
+        ]
+        for chosen in most_changed(before, after, _SHOWN)
+    )
 
 
 def _cost(config: Config, folder: Path) -> dict[str, Any]:

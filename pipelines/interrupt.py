@@ -61,7 +61,7 @@ class Interrupt:
         if not first or self._drain is None:
             raise self._ended()
         signal.alarm(DRAIN_SECONDS)
-        self._say(f"{self._asked}: what is being encoded is staged, then the run ends.")
+        self._say(f"{self._asked}: what is in flight is staged, then the run ends.")
         # Not here: the signal may have come in the middle of a call of Ray's.
         threading.Thread(target=self._drain, daemon=True).start()
 

@@ -154,7 +154,7 @@ class Survey:
 class Found:
     """What a run found before it does anything, and its plan.
 
-    `index_reasons` are the settings that the published vector index was not built by.
+    `index_reasons` are the settings that the published indices were not built by.
     """
 
     base: Base

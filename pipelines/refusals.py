@@ -105,7 +105,7 @@ def _say_plan(job: Job, found: Found, summary: IndexSummary, progress: Progress)
     if summary.rebuild:
         progress.say(f"Rebuild: {', '.join(summary.reasons)} changed.")
     elif summary.reasons:
-        progress.say(f"The vector index is built anew: {', '.join(summary.reasons)} changed.")
+        progress.say(f"The indices are built anew: {', '.join(summary.reasons)} changed.")
     if counts["held"]:
         progress.say(
             f"{counts['held']} absent documents stay: with a row rejected that has no id, "

@@ -1,357 +1,390 @@
 """The second flow: from a query log to run files of both stages.
 
-    read log -> encode queries -> retrieve -> fetch passages -> pair -> score -> rank -> write
+    read log -> encode queries -> retrieve -> fetch passages -> pair -> look up -> score -> stage
+                                                               -> keep scores -> rank -> write
 
-Each distinct query, passage and pair is handled once; the lines of the log are fanned out at the
-end. Everything is read from the version that `live` named when the run started.
+Each distinct query, passage and pair is handled once, and a pair that was ever scored is not scored
+again; the lines of the log are fanned out at the end. Everything is read from the version that
+`live` named when the run started.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
-import lance
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from ray.data import ActorPoolStrategy
 
 from pipelines import quarantine
-from pipelines.cluster import (
-    Shared,
-    TallyActor,
-    cluster_nodes,
-    collected,
-    in_blocks,
-    quiet_ray_data,
-)
+from pipelines.cluster import Shared, collected, in_blocks, runner
 from pipelines.config import Config
-from pipelines.models.load import EncoderSpec, ScorerSpec, describe_encoder, describe_scorer, locate
+from pipelines.corpus.identity import as_hashes, digest
+from pipelines.errors import TandemError
+from pipelines.interrupt import Interrupt
 from pipelines.models.pairs import fits
-from pipelines.models.stages import EncodeQueries, ScorePairs, ScoringInputs
+from pipelines.models.scoring_inputs import ScoringInputs
 from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.progress import Progress
-from pipelines.queries.candidates import Retrieve, by_similarity, logged_first, vectors_of
-from pipelines.queries.log import Log, Rejected, read_log
+from pipelines.queries.candidates import Retrieve, logged_candidates, logged_first, merged
 from pipelines.queries.outputs import (
+    REPORT,
+    TRAINING,
     Ranked,
-    judgements,
-    load_judgements,
     output_folder,
-    write_outputs,
+    replacing,
+    write_rankings,
 )
 from pipelines.queries.pairs import (
     DistinctPairs,
+    Nearness,
     Selection,
     distinct_pairs,
+    long_documents,
     select_chunks,
-    similarities,
 )
-from pipelines.queries.passages import FetchPassages
+from pipelines.queries.passages import FetchPassages, FetchVectors, Passages, distinct_ids
 from pipelines.queries.rank import document_logits, fuse
-from pipelines.resources import Stages, plan_stages
-from pipelines.summary import Clock, RerankSummary, require_writable
-from pipelines.table.place import Place
-from pipelines.table.publish import open_live, require_same_encoder
-from pipelines.table.schema import fingerprints_of
+from pipelines.queries.scores import StageScores, Wanted
+from pipelines.queries.training_data import write_training
+from pipelines.report.html import render_rerank
+from pipelines.reporting import Findings, passage_lengths, passage_texts, rerank_page
+from pipelines.rerank_job import REAL_MODELS, Job, RerankModels, RerankRequest, prepare
+from pipelines.resources import Stages
+from pipelines.summary import Clock, RerankSummary
+from pipelines.table.lease import leased
+from pipelines.table.search import Chunks, vectors_of
 
-NO_RERANKER = "none"
-_QUERIES_A_TASK = 64
+_QUERIES_A_TASK = 1024
 _DOCUMENTS_A_TASK = 512
 # About ten seconds of one actor's work, but enough batches to keep all actors busy.
 _ROWS_A_BATCH = {"cpu": 1024, "gpu": 262_144}
 _LEAST_ROWS_A_BATCH = 64
 _UNLIMITED_TOKENS = 1 << 30
+_HELD = "The folder {folder} is held by {{holder}}; name another output.path, or wait for it."
+
+Vectors = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What all stages of a run share."""
-
-    config: Config
-    place: Place
-    dataset: lance.LanceDataset
-    log: Log
-    judged: set[str]
-    encoder: EncoderSpec
-    scorer: ScorerSpec | None
-    encoding: Stages
-    scoring: Stages
-    tally: TallyActor
-
-
-def rerank(config: Config, summary: RerankSummary, progress: Progress) -> None:
+def rerank(
+    config: Config,
+    summary: RerankSummary,
+    progress: Progress,
+    request: RerankRequest | None = None,
+    models: RerankModels = REAL_MODELS,
+    interrupt: Interrupt | None = None,
+) -> None:
     """Retrieve and rerank a query log and write the outputs, filling in the summary.
 
     Raises:
         UsageError: the configuration names what does not exist or cannot be; nothing was written.
+        TableHeld: another run writes into the output folder.
+        Interrupted: a signal came; what was scored is staged.
     """
-    clock, queries = Clock(summary.seconds), config.require_queries()
+    request, interrupt = request or RerankRequest(), interrupt or Interrupt()
+    clock = Clock(summary.seconds)
     with clock.stage("start"):
-        job = _prepare(config)
-    _describe(summary, job)
-    progress.say(
-        f"{summary.lines} lines ask {summary.queries} distinct queries; {len(job.log.rejects)} "
-        f"rejected. Candidates: {queries.candidates}, {queries.top_k} documents at most."
-    )
+        job = prepare(config, request, models, summary.run)
+    job.describe(summary)
+    progress.say(job.announcement())
 
-    with clock.stage("retrieve"), progress.track("Retrieve", "queries", lambda: (0, 0)):
-        vectors = _encode_queries(job)
-        found = _retrieve(job, vectors)
-    with clock.stage("fetch"), progress.track("Fetch", "passages", lambda: (0, 0)):
-        chunks = _fetch(job, found)
-    first_stage = _first_stage(job, found, chunks, vectors)
-
-    ranked = Ranked.first(first_stage)
-    if job.scorer is not None:
-        reranker = config.reranker
-        selection = select_chunks(
-            first_stage,
-            chunks,
-            reranker.aggregate,
-            reranker.max_chunks,
-            vectors,
-            config.index.metric,
-        )
-        texts, text_of_query = _distinct_texts(job.log)
-        query_of_candidate = first_stage["query"].to_numpy().astype(np.int64)
-        pairs = distinct_pairs(selection, text_of_query[query_of_candidate], chunks)
-        with clock.stage("score"):
-            reads = partial(_scored, job.tally, len(pairs.query))
-            with progress.track("Score", "pairs", reads):
-                logits = _score(job, summary, texts, chunks, pairs)
-        ranked = _rank(job, first_stage, chunks, selection, logits[pairs.of_selection])
-        _count_pairs(summary, job, selection, query_of_candidate)
-
-    rejects = _rejects(job.log, summary.run)
-    summary.quarantined_by = quarantine.by_reason(rejects)
-    with clock.stage("write"):
-        quarantine.keep(job.place, rejects)
+    folder = output_folder(config)
+    with leased(folder / ".lease", summary.run, refusal=_HELD.format(folder=folder)):
+        with clock.stage("retrieve"), progress.track("Retrieve", "queries", lambda: (0, 0)):
+            vectors = _encode_queries(job)
+            found = _retrieve(job, vectors)
+        with clock.stage("fetch"), progress.track("Fetch", "passages", lambda: (0, 0)):
+            passages = _fetch(job, found)
+            first_stage = _first_stage(job, found, passages, vectors)
+        ranked, pairs = Ranked(first_stage, passages.documents), None
+        if job.scorer is not None:
+            selection, pairs = _pairs(job, first_stage, passages, vectors)
+            logits = _scores(job, summary, passages, pairs, clock, progress, interrupt)
+            ranked = _rank(job, ranked, passages, selection, logits[pairs.of_selection])
+            _count_pairs(summary, job, selection, ranked.queries)
+        rejects = job.log.rejected(summary.run)
+        summary.quarantined_by = quarantine.by_reason(rejects)
         _rates(summary)
-        write_outputs(output_folder(config), job.log, job.judged, ranked, summary)
+        with replacing(folder, summary) as aside:
+            with clock.stage("write"):
+                found = Findings.of(job.log, ranked, job.qrels)
+                write_rankings(aside, job.log, found.names, ranked)
+            with clock.stage("report"):
+                _write_findings(aside, job, summary, ranked, found, passages, pairs)
+            quarantine.keep(job.place, rejects)
 
 
-def _prepare(config: Config) -> _Job:
-    queries, place = config.require_queries(), Place.of(config.table)
-    require_writable(output_folder(config) / "summary.json", "output.path")
-    dataset = open_live(place)
-    log = read_log(queries)
-    path = judgements(config)
-    judged = set(load_judgements(path)) if path else set()
-    nodes = cluster_nodes()
-    trusted = config.trust.remote_code
-    located = locate(config.encoder.model, config.encoder.revision, "encoder")
-    encoder = describe_encoder(
-        located, prompt=config.encoder.prompt, trust_remote_code=config.encoder.model in trusted
-    )
-    require_same_encoder(fingerprints_of(dataset.schema), encoder.fingerprint, encoder.name)
-    scorer, reranker = None, config.reranker
-    if reranker.model != NO_RERANKER:
-        scorer = describe_scorer(
-            locate(reranker.model, reranker.revision, "scorer"),
-            max_length=reranker.max_length,
-            trust_remote_code=reranker.model in trusted,
-        )
-    encoding = plan_stages(nodes, config.resources.encoder, "resources.encoder")
-    scoring = plan_stages(nodes, config.resources.scorer, "resources.scorer")
-    quiet_ray_data()
-    return _Job(
-        config, place, dataset, log, judged, encoder, scorer, encoding, scoring, TallyActor()
-    )
+def _write_findings(
+    aside: Path,
+    job: Job,
+    summary: RerankSummary,
+    ranked: Ranked,
+    found: Findings,
+    passages: Passages,
+    pairs: DistinctPairs | None,
+) -> None:
+    """Write the page and the training data; what the evidence says goes into the summary, too."""
+    examples = found.examples(ranked, job.config.output.training_queries)
+    rows = {*found.shown(ranked).tolist(), *(row for own in examples for row in own.rows)}
+    texts = passage_texts(job, ranked, np.array(sorted(rows), np.int64))
+    if ranked.logits is not None and job.config.output.training_queries:
+        own = {row: text for row, (_, text) in texts.items()}
+        summary.training = write_training(aside / TRAINING, job.log, ranked, examples, own)
+    summary.clicks = asdict(found.clicks) if found.clicks else None
+    summary.agreement = asdict(found.agreement) if found.agreement else None
+    lengths = passage_lengths(job, summary, passages, pairs)
+    page = rerank_page(job, summary, ranked, found, texts, lengths)
+    (aside / REPORT).write_text(render_rerank(page), encoding="utf-8")
 
 
-def _encode_queries(job: _Job) -> npt.NDArray[np.float32]:
-    """The vectors of the distinct queries, (queries, dimension)."""
-    texts = [query.text for query in job.log.queries]
+def _encode_queries(job: Job) -> Vectors:
+    """The vectors of the distinct texts, (texts, dimension); none where nothing needs them."""
+    texts = job.texts.values
+    if not job.needs_vectors:
+        return np.zeros((len(texts), job.encoder.dimension), np.float32)
     table = pa.table({"query": pa.array(range(len(texts)), pa.int32()), "text": texts})
-    encoder = job.config.encoder
-    batch = _batch_rows(job.encoding, len(texts))
+    encoder, stages = job.config.encoder, job.encoding
+    batch = _batch_rows(stages, len(texts))
     encoded = in_blocks(table, batch).map_batches(
-        EncodeQueries,
+        job.models.encode_stage(),
         fn_constructor_args=(
             Shared(job.encoder),
             encoder.dtype,
             encoder.batch_tokens,
-            job.encoding.threads,
+            stages.threads,
         ),
         batch_size=batch,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=job.encoding.actors),
-        **job.encoding.actor,
+        compute=ActorPoolStrategy(size=stages.actors),
+        **stages.actor,
     )
     return vectors_of(collected(encoded).sort_by("query")["vector"])
 
 
-def _retrieve(job: _Job, vectors: npt.NDArray[np.float32]) -> pa.Table | None:
-    """The documents nearest to each query, None where only the log's candidates count."""
+def _retrieve(job: Job, vectors: Vectors) -> pa.Table | None:
+    """The documents found for each text, None where only the log's candidates count."""
     queries = job.config.require_queries()
     if queries.candidates == "logged":
         return None
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
     numbers = pa.array(range(len(vectors)), pa.int32())
-    table = pa.table({"query": numbers, "vector": column})
-    retrieve = Retrieve(job.dataset, queries.top_k, job.config.index.metric)
-    return collected(
-        in_blocks(table, _QUERIES_A_TASK).map_batches(
-            retrieve, batch_size=None, batch_format="pyarrow", **job.encoding.task
-        )
-    )
+    table = pa.table({"query": numbers, "text": job.texts.values, "vector": column})
+    metric = job.config.index.metric
+    retrieve = Retrieve(job.dataset, queries.top_k, metric, queries.hybrid, job.where)
+    return _mapped(table, min(_QUERIES_A_TASK, -(-len(vectors) // 4)), retrieve, job.encoding)
 
 
-def _fetch(job: _Job, found: pa.Table | None) -> pa.Table:
-    """The chunks of every candidate, sorted by document and ordinal, tokenised for the reranker."""
-    names = {item.doc_id for query in job.log.queries for item in query.candidates}
-    names |= set() if found is None else set(found["doc_id"].to_pylist())
-    documents = pa.table({"doc_id": pa.array(sorted(names), pa.string())})
+def _fetch(job: Job, found: pa.Table | None) -> Passages:
+    """The chunks of every candidate, tokenised for the reranker."""
+    listed = job.log.queries["documents"].combine_chunks().flatten()
+    documents = distinct_ids(listed, *([] if found is None else [found["doc_id"]]))
     fetch = FetchPassages(job.dataset, job.scorer.tokenizer if job.scorer else None)
-    if not names:
-        return fetch.nothing()
-    chunks = collected(
-        in_blocks(documents, _DOCUMENTS_A_TASK).map_batches(
-            fetch, batch_size=None, batch_format="pyarrow", **job.scoring.task
-        )
-    )
-    return chunks.sort_by([("doc_id", "ascending"), ("ordinal", "ascending")]).combine_chunks()
+    if not documents.num_rows:
+        return Passages.of(fetch.nothing())
+    return Passages.of(_mapped(documents, _DOCUMENTS_A_TASK, fetch, job.scoring))
 
 
 def _first_stage(
-    job: _Job, found: pa.Table | None, chunks: pa.Table, vectors: npt.NDArray[np.float32]
+    job: Job, found: pa.Table | None, passages: Passages, vectors: Vectors
 ) -> pa.Table:
     """The candidates in the first stage's order; logged ones that are gone are rejected."""
-    log, queries = job.log, job.config.require_queries()
-    known = set(pc.unique(chunks["doc_id"]).to_pylist())
-    for number, query in enumerate(log.queries):
-        for item in query.candidates:
-            if item.doc_id not in known:
-                message = f"A candidate of query {query.query_id} that the table does not hold."
-                place = log.first_places[number]
-                log.rejects.append(Rejected(*place, item.doc_id, "unknown_document", message))
+    queries, documents = job.config.require_queries(), passages.documents
+    query, document, score = logged_candidates(job.log.queries, documents)
+    gone, names = document < 0, job.log.queries["documents"].combine_chunks().flatten()
+    job.log.reject_candidates(
+        query[gone],
+        names.filter(pa.array(gone)),
+        "unknown_document",
+        "A candidate of query {query} that the table does not hold.",
+    )
+    query, document, score = query[~gone], document[~gone], score[~gone]
     if found is None:
-        return logged_first(log.queries, known, queries.top_k)
-    retrieved = set(zip(found["query"].to_pylist(), found["doc_id"].to_pylist(), strict=True))
-    missing = [
-        (number, item.doc_id)
-        for number, query in enumerate(log.queries)
-        for item in query.candidates
-        if item.doc_id in known and (number, item.doc_id) not in retrieved
-    ]
-    near = similarities(missing, chunks, vectors, job.config.index.metric)
-    return by_similarity(log.queries, found, known, queries.top_k, near)
+        return logged_first(query, document, score, queries.top_k)
+    retrieved = job.texts.fan_out(found, documents)
+    if len(query):
+        score = np.full(len(query), np.nan)
+        if not queries.hybrid:
+            needed = pa.table({"doc_id": documents.take(pa.array(np.unique(document)))})
+            chunks = _vectors(job, needed)
+            place = np.searchsorted(np.unique(document), document)
+            text = job.texts.of_query[query]
+            score = chunks.nearness(place, vectors, text, job.config.index.metric)
+    return merged(retrieved, (query, document, score), len(documents), queries.top_k)
 
 
-def _score(
-    job: _Job, summary: RerankSummary, texts: list[str], chunks: pa.Table, pairs: DistinctPairs
+def _pairs(
+    job: Job, first_stage: pa.Table, passages: Passages, vectors: Vectors
+) -> tuple[Selection, DistinctPairs]:
+    """The passages that stand for each candidate, and the distinct pairs of these."""
+    reranker, of_query = job.config.reranker, job.texts.of_query
+    shape = (reranker.aggregate, reranker.max_chunks)
+    long = long_documents(first_stage, passages, *shape)
+    near = Nearness(vectors, of_query, job.config.index.metric)
+    chunks = _vectors(job, long) if long.num_rows else None
+    selection = select_chunks(first_stage, passages, *shape, chunks, near)
+    text = of_query[first_stage["query"].to_numpy()]
+    return selection, distinct_pairs(selection, text, passages.chunks)
+
+
+def _vectors(job: Job, documents: pa.Table) -> Chunks:
+    """The vectors of the chunks of some documents, which are sorted."""
+    fetch = FetchVectors(job.dataset)
+    rows = _mapped(documents, _DOCUMENTS_A_TASK, fetch, job.scoring)
+    return Chunks.of(Passages.of(rows).chunks)
+
+
+def _scores(
+    job: Job,
+    summary: RerankSummary,
+    passages: Passages,
+    pairs: DistinctPairs,
+    clock: Clock,
+    progress: Progress,
+    interrupt: Interrupt,
 ) -> npt.NDArray[np.float64]:
-    """The logit of each distinct pair; NaN where the query leaves no room for a passage."""
-    spec, stages = job.scorer, job.scoring
-    assert spec is not None  # noqa: S101 - the caller asked for scores
-    fit = np.ones(len(texts), bool)
-    if spec.tokenizer is not None and spec.template is not None:
-        tokens, _ = Tokenize(spec.tokenizer, _UNLIMITED_TOKENS, special=False)(texts)
-        inputs = ScoringInputs(spec, tokens, Tokens.from_arrow(chunks["token_ids"]))
-        fit = fits(spec.template, tokens, spec.max_length)
-        _reject_long(job.log, texts, fit)
-    else:
-        inputs = ScoringInputs(spec, texts, chunks["passage"].to_pylist())
-    possible = np.flatnonzero(fit[pairs.query])
-    table = pa.table(
-        {
-            "pair": pa.array(possible),
-            "query": pa.array(pairs.query[possible]),
-            "passage": pa.array(pairs.passage[possible]),
-        }
-    )
-    logits = np.full(len(pairs.query), np.nan)
+    """The logit of each distinct pair; NaN where the query leaves no room for a passage.
+
+    Scores that are stored or staged, by whatever run, are taken; the others are computed, staged
+    and then committed with all that is staged.
+    """
+    store, run = job.store, runner(job.scoring)
+    assert store is not None  # noqa: S101 - a scorer has one
+    inputs, fit = _inputs(job, passages)
+    text_hashes = np.array([digest(text) for text in job.texts.values.to_pylist()], "S16")
+    queries = text_hashes[pairs.query]
+    texts = as_hashes(passages.chunks["text_hash"])[pairs.passage]
+    wanted = Wanted.of(store.scorer, queries, texts)
+    logits, cut = np.full(len(queries), np.nan), np.zeros(len(queries), np.int64)
+
+    def take(found: pa.Table) -> int:
+        place = found["pair"].to_numpy()
+        new = place[np.isnan(logits[place])]
+        logits[place], cut[place] = found["logit"].to_numpy(), found["cut"].to_numpy()
+        return len(np.unique(new))
+
+    with clock.stage("look_up"):
+        reuse = job.request.reuse
+        summary.reused = take(store.stored(wanted, run)) if reuse else 0
+        summary.resumed = take(store.staged(wanted, run)) if reuse else 0
     summary.distinct_pairs = len(logits)
-    summary.quarantined = len(logits) - len(possible)
-    summary.scored, summary.reused, summary.resumed, summary.cut = len(possible), 0, 0, 0
-    if not len(possible):
-        return logits
-    batch = _batch_rows(stages, len(possible))
-    scored = collected(
-        in_blocks(table, batch).map_batches(
-            ScorePairs,
-            fn_constructor_args=(
-                Shared(inputs),
-                job.config.reranker.dtype,
-                stages.threads,
-                job.tally.tell,
-            ),
-            batch_size=batch,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=stages.actors),
-            **stages.actor,
-        )
-    )
-    logits[scored["pair"].to_numpy()] = scored["logit"].to_numpy()
-    summary.cut = int((scored["cut"].to_numpy() > 0).sum())
+    possible = fit[pairs.query]
+    missing = np.flatnonzero(np.isnan(logits) & possible)
+    summary.quarantined = int((~possible).sum())
+    summary.scored = len(missing)
+    with clock.stage("score"):
+        if len(missing):
+            table = pa.table(
+                {
+                    "query": pa.array(pairs.query[missing].astype(np.int32)),
+                    "passage": pa.array(pairs.passage[missing].astype(np.int32)),
+                    "query_hash": _hash_column(queries[missing]),
+                    "text_hash": _hash_column(texts[missing]),
+                }
+            )
+            with (
+                interrupt.draining(job.tally.stop),
+                progress.track("Score", "pairs", partial(_scored, job, len(missing))),
+            ):
+                _score_and_stage(job, inputs, table)
+            take(store.staged(wanted, run, own=True))
+        _require_all(logits, possible)
+    summary.count_work(job.tally.read())
+    with clock.stage("keep"):
+        if not reuse:
+            store.leave()
+        elif not store.keep(wanted, job.config.keep.score_days, run):
+            progress.say("Other runs keep scores at this moment; those of this run stay staged.")
+    summary.cut = int((cut > 0).sum())
     return logits
 
 
+def _score_and_stage(job: Job, inputs: ScoringInputs, pairs: pa.Table) -> None:
+    """The Ray Data pipeline: pairs in, staged scores out, nothing committed."""
+    stages, store = job.scoring, job.store
+    assert store is not None  # noqa: S101 - a scorer has one
+    batch = _batch_rows(stages, pairs.num_rows)
+    in_blocks(pairs, batch).map_batches(
+        job.models.score_stage(),
+        fn_constructor_args=(
+            Shared(inputs),
+            job.dtype,
+            stages.threads,
+            job.tally.tell,
+            job.tally.stopped,
+        ),
+        batch_size=batch,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=stages.actors),
+        **stages.actor,
+    ).map_batches(
+        StageScores(store), batch_size=None, batch_format="pyarrow", **stages.task
+    ).materialize()
+
+
+def _inputs(job: Job, passages: Passages) -> tuple[ScoringInputs, npt.NDArray[np.bool_]]:
+    """All texts once, as the scorer wants them; and which queries leave room for a passage."""
+    spec, texts = job.scorer, job.texts.values.to_pylist()
+    assert spec is not None  # noqa: S101 - the caller asked for scores
+    if spec.tokenizer is None or spec.template is None:
+        inputs = ScoringInputs(spec, texts, passages.chunks["passage"].to_pylist())
+        return inputs, np.ones(len(texts), bool)
+    tokens, _ = Tokenize(spec.tokenizer, _UNLIMITED_TOKENS, special=False)(texts)
+    fit = fits(spec.template, tokens, spec.max_length)
+    long = np.flatnonzero(~fit[job.texts.of_query])
+    job.log.reject_candidates(
+        long,
+        pa.nulls(len(long), pa.string()),
+        "query_too_long",
+        "Query {query} leaves no room for a passage; it is not reranked.",
+    )
+    return ScoringInputs(spec, tokens, Tokens.from_arrow(passages.chunks["token_ids"])), fit
+
+
 def _rank(
-    job: _Job,
-    first_stage: pa.Table,
-    chunks: pa.Table,
+    job: Job,
+    ranked: Ranked,
+    passages: Passages,
     selection: Selection,
     logits: npt.NDArray[np.float64],
 ) -> Ranked:
     """All three orders."""
-    aggregate = job.config.reranker.aggregate
+    first_stage, aggregate = ranked.first_stage, job.config.reranker.aggregate
     scores, best = document_logits(selection, logits, first_stage.num_rows, aggregate)
-    ids = np.asarray([*chunks["chunk_id"].to_pylist(), None], dtype=object)[best]
-    queries = first_stage["query"].to_numpy().astype(np.int64)
-    first_scores = first_stage["first_score"].to_numpy(zero_copy_only=False)
+    chunk = pa.array(best, mask=best < 0)
     ranks = first_stage["first_rank"].to_numpy().astype(np.int64)
-    return Ranked(first_stage, scores, ids.tolist(), fuse(queries, ranks, first_scores, scores))
+    fused = fuse(ranked.queries, ranks, first_stage["first_score"].to_numpy(), scores)
+    ids = passages.chunks["chunk_id"].combine_chunks().take(chunk)
+    return replace(ranked, logits=scores, chunk_ids=ids, fused=fused)
 
 
-def _distinct_texts(log: Log) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """The distinct texts of the queries, and the number of each query's text."""
-    numbers: dict[str, int] = {}
-    own = [numbers.setdefault(query.text, len(numbers)) for query in log.queries]
-    return list(numbers), np.asarray(own, np.int64)
+def _require_all(logits: npt.NDArray[np.float64], possible: npt.NDArray[np.bool_]) -> None:
+    """Every pair that can be scored is, or the run fails."""
+    if missing := int((np.isnan(logits) & possible).sum()):
+        raise TandemError(f"{missing} pairs were not scored; what was is staged: run it again.")
 
 
-def _reject_long(log: Log, texts: list[str], fit: npt.NDArray[np.bool_]) -> None:
-    long = {texts[number] for number in np.flatnonzero(~fit).tolist()}
-    for number, query in enumerate(log.queries):
-        if query.text in long:
-            message = f"Query {query.query_id} leaves no room for a passage; it is not reranked."
-            place = log.first_places[number]
-            log.rejects.append(Rejected(*place, None, "query_too_long", message))
+def _mapped(table: pa.Table, rows: int, stage: Any, stages: Stages) -> pa.Table:  # noqa: ANN401
+    """A table as a stage makes it, in tasks of so many rows."""
+    blocks = in_blocks(table, max(rows, 1))
+    return collected(
+        blocks.map_batches(stage, batch_size=None, batch_format="pyarrow", **stages.task)
+    )
 
 
-def _rejects(log: Log, run: str) -> pa.Table:
-    rows = [(*reject, run) for reject in log.rejects]
-    columns = list(zip(*rows, strict=True)) or [()] * len(quarantine.SCHEMA)
-    return pa.table([list(column) for column in columns], schema=quarantine.SCHEMA)
+def _hash_column(hashes: npt.NDArray[np.bytes_]) -> pa.Array:
+    """Hashes (n,) S16 as an Arrow column over the same bytes."""
+    buffer = pa.py_buffer(np.ascontiguousarray(hashes))
+    return pa.Array.from_buffers(pa.binary(16), len(hashes), [None, buffer])
 
 
-def _describe(summary: RerankSummary, job: _Job) -> None:
-    summary.live = job.dataset.version
-    summary.lines = len(job.log.line_ids)
-    summary.queries = len(job.log.queries)
-    summary.models = {"encoder": job.encoder.name, "encoder_digest": job.encoder.fingerprint}
-    if job.scorer is not None:
-        summary.models |= {
-            "reranker": job.scorer.name,
-            "reranker_digest": job.scorer.fingerprint,
-            "label": job.scorer.label,
-            "max_length": job.scorer.max_length,
-        }
-    summary.resources = {"encoder": asdict(job.encoding), "scorer": asdict(job.scoring)}
-
-
-def _count_pairs(
-    summary: RerankSummary,
-    job: _Job,
-    selection: Selection,
-    query_of_candidate: npt.NDArray[np.int64],
-) -> None:
-    asked = np.bincount(job.log.line_queries, minlength=len(job.log.queries))
-    summary.pairs = int(asked[query_of_candidate[selection.candidate]].sum())
+def _count_pairs(summary: RerankSummary, job: Job, selection: Selection, queries: Ints) -> None:
+    asked = np.bincount(job.log.lines["query"].to_numpy(), minlength=job.log.queries.num_rows)
+    summary.pairs = int(asked[queries[selection.candidate]].sum())
     summary.left_out_chunks = selection.left_out
 
 
@@ -366,5 +399,5 @@ def _rates(summary: RerankSummary) -> None:
         summary.rates = {"pairs_per_second": round(summary.scored / seconds, 2)}
 
 
-def _scored(tally: TallyActor, pairs: int) -> tuple[float, float]:
-    return tally.read().get("scored", 0), pairs
+def _scored(job: Job, pairs: int) -> tuple[float, float]:
+    return job.tally.read().get("scored", 0), pairs

@@ -116,9 +116,21 @@ class RerankSummary:
     models: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
     rates: dict[str, Any] = field(default_factory=dict)
+    tokens: int | None = None
+    padding_share: float | None = None
+    training: dict[str, int] | None = None
+    dtype: str | None = None
+    clicks: dict[str, Any] | None = None
+    agreement: dict[str, Any] | None = None
     outputs: dict[str, str | None] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
     error: str | None = None
+
+    def count_work(self, tally: Mapping[str, float]) -> None:
+        """Take in what the scorers told; `tokens` are those that they read."""
+        self.tokens = int(tally.get("scored_tokens", 0))
+        padded = tally.get("scored_padded", 0)
+        self.padding_share = round(1 - self.tokens / padded, 4) if padded else None
 
 
 # The rankings that a rerank run leaves and an evaluation judges.
@@ -130,7 +142,9 @@ class EvaluateSummary:
     """What the judgements say; keys of an arm that did not run are None.
 
     `p_value`, `wins`, `ties` and `losses` compare reranked with retrieved on nDCG@10; `fused_` the
-    same of fused with retrieved. `cost` counts texts and pairs, with seconds at the rates of the
+    same of fused with retrieved; `comparisons` have more of both, and `verdicts` a sentence.
+    `depths` say what reranking fewer candidates would give. `helped` and `harmed` are the queries
+    that reranking changed most. `cost` counts texts and pairs, with seconds at the rates of the
     runs where these are known. `by_query` holds nDCG@10.
     """
 
@@ -147,6 +161,11 @@ class EvaluateSummary:
     fused_wins: int | None = None
     fused_ties: int | None = None
     fused_losses: int | None = None
+    comparisons: dict[str, Any] = field(default_factory=dict)
+    verdicts: dict[str, str] = field(default_factory=dict)
+    depths: list[dict[str, Any]] = field(default_factory=list)
+    helped: list[dict[str, Any]] = field(default_factory=list)
+    harmed: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
     by_query: dict[str, dict[str, float]] = field(default_factory=dict)
     error: str | None = None

@@ -7,7 +7,7 @@ of "at" the process acts when so many entries are staged. "do" is "kill" (SIGKIL
 "raise" (an error in the driver), "stop" (SIGSTOP to itself: it sleeps until SIGCONT), "term"
 (SIGTERM to itself) or "wait" (until the file "until" exists). "without" lists protections to
 leave out ("lease": the lease is not asked), "fake" is a pickled description of an encoder whose
-vectors are made without a model.
+vectors are made without a model, "fake_rerank" those of an encoder and a scorer.
 """
 
 import functools
@@ -95,10 +95,22 @@ def use_fake(file):
     indexing.index = functools.partial(indexing.index, models=models)
 
 
+def use_fake_rerank(file):
+    from fake_models import fake_rerank_models
+
+    from pipelines import reranking
+
+    specs = pickle.loads(Path(file).read_bytes())
+    models = fake_rerank_models(float(os.environ.get("FAKE_SECONDS", "0")), specs)
+    reranking.rerank = functools.partial(reranking.rerank, models=models)
+
+
 def main():
     plan, words = json.loads(sys.argv[1]), sys.argv[2:]
     if "fake" in plan:
         use_fake(plan["fake"])
+    if "fake_rerank" in plan:
+        use_fake_rerank(plan["fake_rerank"])
     for name in plan.get("without", ()):
         leave_out(name)
     if "at" in plan:

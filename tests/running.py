@@ -89,11 +89,12 @@ def run_plan(config: Config, models: Any = None, **asked: Any) -> PlanSummary:
     return summary
 
 
-def run_rerank(config: Config) -> RerankSummary:
+def run_rerank(config: Config, models: Any = None, **asked: Any) -> RerankSummary:
+    from pipelines.rerank_job import REAL_MODELS, RerankRequest
     from pipelines.reranking import rerank
 
     summary = RerankSummary()
-    rerank(config, summary, Silent())
+    rerank(config, summary, Silent(), RerankRequest(**asked), models or REAL_MODELS)
     return summary
 
 

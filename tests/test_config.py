@@ -26,18 +26,19 @@ chunking:  {max_tokens: 256, overlap_tokens: 32, boundaries: sentence, whole_doc
 encoder:   {model: sentence-transformers/multi-qa-MiniLM-L6-cos-v1, revision: null, dtype: auto,
             batch_tokens: auto, prompt: null}
 table:     {name: chunks}
-index:     {vector: auto, metric: cosine, min_recall: 0.95}
+index:     {vector: auto, metric: cosine, full_text: false, min_recall: 0.95}
 publish:   {auto: true, max_deleted_fraction: 0.2}
-queries:   {columns: {id: query_id, text: query, candidates: candidates},
-            candidates: retrieved, top_k: 100, qrels: null}
+queries:   {topics: null, columns: {id: query_id, text: query, candidates: candidates, rank: rank,
+            score: score, time: null, session: null, clicks: null}, lowercase: false,
+            candidates: retrieved, top_k: 100, hybrid: false, filter: {}, qrels: null}
 reranker:  {model: cross-encoder/ms-marco-MiniLM-L6-v2, revision: null, dtype: auto,
-            max_length: 512, aggregate: max, max_chunks: 16}
-output:    {path: runs/rerank}
+            max_length: 512, label: null, aggregate: max, max_chunks: 16}
+output:    {path: runs/rerank, training_queries: 10000}
 resources: {encoder: {actors: auto, gpus: auto, cpus: auto},
             scorer: {actors: auto, gpus: auto, cpus: auto}}
 limits:    {max_document_bytes: 20000000, max_quarantined_fraction: 0.1,
             rejects_hold_deletions: true}
-keep:      {versions: 10, days: 7}
+keep:      {versions: 10, days: 7, score_days: 30}
 cost:      {price_per_hour: null}
 trust:     {remote_code: []}
 """

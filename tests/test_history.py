@@ -67,7 +67,7 @@ class History(RuleBasedStateMachine):
         self.published = {}
         self.waiting = None  # what `publish` publishes: version, documents and seed, base
         self.hold = False
-        self.known = set()  # passages and seeds that were ever encoded and staged
+        self.known = set()  # passages and seeds that stand in `live` or in the ledger
 
     def teardown(self):
         shutil.rmtree(self.folder)
@@ -149,6 +149,7 @@ class History(RuleBasedStateMachine):
         assert roll_back(self.place, None) == (self.version, max(earlier))
         self.version, self.hold = max(earlier), True
         self.live = self.published[self.version]
+        self.forget()
 
     @precondition(lambda self: self.live is not None)
     @rule()
@@ -180,6 +181,12 @@ class History(RuleBasedStateMachine):
         self.live, self.waiting = target, None
         self.version = live_version(self.place)
         self.published[self.version] = target
+        self.forget()
+
+    def forget(self):
+        """What was staged and published stands in `live` or, if that moved on, nowhere."""
+        documents, seed = self.live
+        self.known = {(text, seed) for text, _ in documents.values()}
 
     def remember(self):
         self.known |= {(text, self.seed) for text, _ in self.corpus.values()}

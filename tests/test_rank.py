@@ -2,14 +2,20 @@
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.queries.candidates import FIRST_STAGE
-from pipelines.queries.pairs import Selection, distinct_pairs, select_chunks
+from pipelines.queries.pairs import (
+    Nearness,
+    Selection,
+    distinct_pairs,
+    long_documents,
+    select_chunks,
+)
+from pipelines.queries.passages import Passages
 from pipelines.queries.rank import document_logits, fuse, order_by, strictly_falling
-from pipelines.report.metrics import compare, means, measure
+from pipelines.table.search import Chunks
 
 
 def test_a_documents_logit_is_that_of_its_best_chunk_or_their_mean():
@@ -25,7 +31,7 @@ def test_a_documents_logit_is_that_of_its_best_chunk_or_their_mean():
 
 def test_equal_scores_are_ordered_by_id_and_unscored_rows_left_out():
     queries = np.array([0, 0, 0, 1])
-    order, ranks = order_by(queries, np.array([1.0, 1.0, np.nan, 0.0]), ["b", "a", "c", "d"])
+    order, ranks = order_by(queries, np.array([1.0, 1.0, np.nan, 0.0]), np.array([1, 0, 2, 3]))
     assert order.tolist() == [1, 0, 3]
     assert ranks.tolist() == [1, 2, 1]
 
@@ -45,64 +51,61 @@ def test_without_first_scores_fusion_takes_reciprocal_ranks():
     np.testing.assert_allclose(fused, [1.0, -1.0])
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
-def test_scores_in_run_files_strictly_fall_in_single_precision(scores):
-    falling = strictly_falling(np.array(sorted(scores, reverse=True)))
-    assert (np.diff(falling) < 0).all()
-    again = np.array([np.float32(f"{score:.9g}") for score in falling])
-    assert (np.diff(again) < 0).all()
+FLOATS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20)
 
 
-def chunk_table(rows, dimension=2):
+@given(st.lists(FLOATS, min_size=1, max_size=5))
+def test_scores_in_run_files_strictly_fall_in_single_precision(rankings):
+    scores = np.concatenate([sorted(own, reverse=True) for own in rankings])
+    queries = np.repeat(np.arange(len(rankings)), [len(own) for own in rankings])
+    falling = strictly_falling(scores, queries)
+    # The same, one after another.
+    expected = scores.astype(np.float32)
+    for place in range(1, len(scores)):
+        if queries[place] == queries[place - 1]:
+            limit = np.nextafter(expected[place - 1], np.float32(-np.inf))
+            expected[place] = min(expected[place], limit)
+    assert (falling == expected).all()
+    again = np.array([np.float32(str(score)) for score in falling])
+    assert (np.diff(again)[np.diff(queries) == 0] < 0).all()
+
+
+def passages_of(rows):
+    """Passages and the vectors of all of their chunks, of (document, hash, vector)."""
     vectors = np.array([row[2] for row in rows], np.float32)
-    return pa.table(
+    table = pa.table(
         {
             "doc_id": [row[0] for row in rows],
+            "ordinal": pa.array(range(len(rows)), pa.int32()),
             "text_hash": pa.array([row[1].ljust(16).encode() for row in rows], pa.binary(16)),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2),
         }
     )
+    passages = Passages.of(table)
+    long = pa.compute.is_in(passages.chunks["doc_id"], value_set=pa.array(["a"]))
+    return passages, Chunks.of(passages.chunks.filter(long))
 
 
 def first_stage(rows):
-    columns = zip(*[(*row, 1, 0.5, "retrieved") for row in rows], strict=True)
+    columns = zip(*[(*row, 1, 0.5, 1) for row in rows], strict=True)
     return pa.table([list(column) for column in columns], schema=FIRST_STAGE)
 
 
 def test_of_long_documents_the_chunks_nearest_to_the_query_stand():
-    chunks = chunk_table(
+    passages, chunks = passages_of(
         [("a", "1", (1, 0)), ("a", "2", (0, 1)), ("a", "3", (0.9, 0.1)), ("b", "1", (0, 1))]
     )
-    stage = first_stage([(0, "a"), (0, "b"), (1, "b")])
-    vectors = np.array([[0, 1], [1, 0]], np.float32)
-    two = select_chunks(stage, chunks, "max", 2, vectors, "cosine")
-    assert two.chunk.tolist() == [1, 2, 3, 3]
-    assert two.candidate.tolist() == [0, 0, 1, 2]
-    assert two.left_out == 1
-    one = select_chunks(stage, chunks, "first", 2, vectors, "cosine")
+    stage = first_stage([(0, 0), (0, 1), (1, 1), (1, 0)])
+    near = Nearness(np.array([[0, 1], [1, 0]], np.float32), np.array([0, 1]), "cosine")
+    assert long_documents(stage, passages, "max", 2)["doc_id"].to_pylist() == ["a"]
+    assert long_documents(stage, passages, "first", 2).num_rows == 0
+    two = select_chunks(stage, passages, "max", 2, chunks, near)
+    assert two.chunk.tolist() == [1, 2, 3, 3, 0, 2]
+    assert two.candidate.tolist() == [0, 0, 1, 2, 3, 3]
+    assert two.left_out == 2
+    one = select_chunks(stage.slice(0, 3), passages, "first", 2, None, near)
     assert one.chunk.tolist() == [0, 3, 3]
     # Chunks 0 and 3 hold the same passage: for query 0 they are one pair.
-    pairs = distinct_pairs(one, np.array([0, 0, 1]), chunks)
+    pairs = distinct_pairs(one, np.array([0, 0, 1]), passages.chunks)
     assert list(zip(pairs.query.tolist(), pairs.passage.tolist(), strict=True)) == [(0, 0), (1, 0)]
     assert pairs.of_selection.tolist() == [0, 0, 1]
-
-
-def test_measures_by_hand():
-    qrels = {"q1": {"a": 1, "b": 1}, "q2": {"c": 1}}
-    run = {"q1": {"x": 3.0, "a": 2.0, "b": 1.0}, "unjudged": {"a": 1.0}}
-    found = means(measure(qrels, run))
-    gained = 1 / np.log2(3) + 1 / np.log2(4)
-    ideal = 1 + 1 / np.log2(3)
-    assert found["nDCG@10"] == pytest.approx(gained / ideal / 2)
-    assert found["RR@10"] == pytest.approx(0.25)
-    assert found["R@10"] == pytest.approx(0.5)
-
-
-def test_the_randomisation_test_on_a_case_that_can_be_counted():
-    base = dict.fromkeys("abcde", 0.0)
-    other = dict.fromkeys("abcde", 1.0)
-    found = compare(base, other)
-    # Of 32 sign assignments two are as extreme: 2/32.
-    assert found.p_value == pytest.approx(2 / 32, abs=0.01)
-    assert (found.wins, found.ties, found.losses) == (5, 0, 0)
-    assert compare(base, base).p_value == 1.0

@@ -32,7 +32,7 @@ def table(tmp_path_factory, cluster, small_encoder):
 def rerank_on(table, tmp_path, small_encoder, small_scorer):
     """Rerank some lines against the table; the answer is (summary, output folder)."""
 
-    def run(lines, model=None, qrels=None, **queries):
+    def run(lines, model=None, qrels=None, reuse=False, **queries):
         write_jsonl(tmp_path / "log.jsonl", lines)
         reranker = {"model": str(model or small_scorer), "dtype": "float32", "max_length": 64}
         if model == "none":
@@ -46,7 +46,7 @@ def rerank_on(table, tmp_path, small_encoder, small_scorer):
             | ({"qrels": str(qrels)} if qrels else {})
             | queries,
         )
-        return run_rerank(config), tmp_path / "out", config
+        return run_rerank(config, reuse=reuse), tmp_path / "out", config
 
     return run
 
@@ -135,7 +135,7 @@ def test_logged_candidates_keep_their_order_and_scores(rerank_on):
     assert list(retrieved["a"]) == ["d003", "d001"]
     assert list(retrieved["b"]) == ["d007", "d002"]
     assert list(retrieved["b"].values()) == pytest.approx([0.9, 0.5])
-    assert summary.quarantined_by == {"unknown_document": 1}
+    assert summary.quarantined_by == {"doubled_candidate": 1, "unknown_document": 1}
     assert (summary.queries, summary.distinct_pairs) == (2, 4)
     rows = pq.read_table(out / "reranked.parquet").to_pylist()
     assert {row["source"] for row in rows} == {"logged"}
@@ -160,6 +160,7 @@ def test_without_a_reranker_only_the_first_stage_is_written(rerank_on):
     assert {path.name for path in out.iterdir()} == {
         "retrieved.trec",
         "query_ids.parquet",
+        "report.html",
         "summary.json",
     }
     assert summary.pairs is summary.scored is summary.outputs["reranked"] is None

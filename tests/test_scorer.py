@@ -60,8 +60,8 @@ def test_logits_are_those_of_cross_encoder(folder: str, max_length: int | None) 
     heard: list[tuple[int, int]] = []
     for batch_tokens in (150, 4_096):
         scorer = Scorer(spec, dtype="float32", device="cpu", batch_tokens=batch_tokens)
-        logits, cut = scorer.score(
-            queries, passages, BOTH, lambda rows, count: heard.append((rows, count))
+        logits, cut, _ = scorer.score(
+            queries, passages, BOTH, lambda rows, count, padded: heard.append((rows, count))
         )
         assert (logits.dtype, logits.shape) == (np.float32, (len(BOTH),))
         np.testing.assert_allclose(logits, expected, atol=1e-4)
@@ -69,7 +69,7 @@ def test_logits_are_those_of_cross_encoder(folder: str, max_length: int | None) 
         assert sum(rows for rows, _ in heard) == len(BOTH)
         heard.clear()
     shuffled = np.random.default_rng(1).permutation(len(BOTH))
-    logits, _ = scorer.score(queries, passages, BOTH[shuffled])
+    logits, _, _ = scorer.score(queries, passages, BOTH[shuffled])
     np.testing.assert_allclose(logits, expected[shuffled], atol=1e-4)
     np.testing.assert_allclose(scorer.score_texts(TEXT_PAIRS), expected, atol=1e-4)
     assert scorer.score(queries, passages, BOTH[:0])[0].shape == (0,)

@@ -36,7 +36,7 @@ _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 # Latin marks need white space behind them, those of Chinese and Japanese need none. A run of marks
 # is tried once, from its first: a line of a million dots must not be tried from each of them.
 _SENTENCE = re.compile(
-    r"(?<![.!?…])[.!?…]+[\"'”’)\]]*\s+"  # noqa: RUF001
+    r"(?<![.!?…])[.!?…]+[\"'”’)\]]*\s+"
     r"|[。！？｡．؟।]+[」』”’）]*\s*"  # noqa: RUF001
     r"|\n+"
 )

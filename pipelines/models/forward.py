@@ -12,7 +12,8 @@ import torch
 from pipelines.models.batching import pad
 from pipelines.models.tokens import Tokens
 
-OnBatch = Callable[[int, int], None]
+# Told of each micro-batch its rows, their tokens, and these with padding.
+OnBatch = Callable[[int, int, int], None]
 Indices = npt.NDArray[np.int64]
 
 # Larger micro-batches leave the cache of a CPU; smaller ones leave a GPU waiting for launches.
@@ -58,8 +59,8 @@ def run(
     """Put `forward(rows)`, (len(rows), ...), into `out[rows]` for each micro-batch.
 
     Results stay on the device until the last micro-batch is under way. A micro-batch for which
-    memory does not suffice is halved. `on_batch` hears of the rows of each and of their tokens,
-    which are in `lengths`, padding not counted.
+    memory does not suffice is halved. `on_batch` hears of the rows of each, of their tokens, which
+    are in `lengths`, and of the tokens with padding.
 
     Raises:
         torch.OutOfMemoryError: a single row does not fit.
@@ -80,6 +81,7 @@ def run(
                 torch.cuda.empty_cache()
                 waiting.extend(halves)
             elif on_batch is not None:
-                on_batch(len(rows), int(lengths[rows].sum()))
+                own = lengths[rows]
+                on_batch(len(rows), int(own.sum()), len(rows) * int(own.max(initial=0)))
         for rows, result in done:
             out[rows] = result.float().cpu().numpy()

@@ -73,7 +73,7 @@ class Scorer:
 
     def score(
         self, queries: Tokens, passages: Tokens, pairs: Pairs, on_batch: OnBatch | None = None
-    ) -> tuple[Logits, Ids]:
+    ) -> tuple[Logits, Ids, Ids]:
         """Logits of pairs of texts given as bare token ids, each distinct text once.
 
         Args:
@@ -83,8 +83,8 @@ class Scorer:
             on_batch: told the rows and the tokens of each micro-batch.
 
         Returns:
-            The logits, (n,), and how many tokens were cut from each passage, (n,) int32; both in
-            the order of `pairs`.
+            The logits, (n,); how many tokens were cut from each passage, (n,) int32; and how many
+            each pair has, (n,) int32; all in the order of `pairs`.
 
         Raises:
             ModelError: the model takes texts only (`spec.template` is None).
@@ -101,7 +101,7 @@ class Scorer:
             return self._forward(template, queries, passages, pairs[part])
 
         run(pack(lengths, self.batch_tokens), forward, logits, lengths, on_batch)
-        return logits, cut
+        return logits, cut, lengths.astype(np.int32)
 
     def score_texts(self, pairs: Sequence[tuple[str, str]]) -> Logits:
         """Logits of (query, passage) texts, (len(pairs),), by the model's own way to read them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,8 +15,9 @@ from pipelines.corpus.identity import passage
 from pipelines.errors import TandemError
 from pipelines.models.blocks import fill_vectors
 from pipelines.models.encoder import Encoder
-from pipelines.models.load import EncoderSpec, ScorerSpec
+from pipelines.models.load import EncoderSpec
 from pipelines.models.scorer import Scorer
+from pipelines.models.scoring_inputs import ScoringInputs
 from pipelines.models.tokens import Tokens
 
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -64,7 +64,7 @@ class EncodeChunks:
             titles, texts = (chunks[name].to_pylist() for name in ("title", "text"))
             passages = [passage(title, text) for title, text in zip(titles, texts, strict=True)]
             vectors = self._encoder.encode_texts(passages, "document")
-            report.add(len(passages), 0)
+            report.add(len(passages), 0, 0)
         report.send()
         return vectors
 
@@ -74,18 +74,20 @@ class _Report:
 
     def __init__(self, tell: Callable[..., None], name: str) -> None:
         self._tell, self._name = tell, name
-        self._rows = self._tokens = 0
+        self._rows = self._tokens = self._padded = 0
         self._last = time.monotonic()
 
-    def add(self, rows: int, tokens: int) -> None:
+    def add(self, rows: int, tokens: int, padded: int) -> None:
         self._rows += rows
         self._tokens += tokens
+        self._padded += padded
         if time.monotonic() - self._last > SECONDS_BETWEEN_REPORTS:
             self.send()
 
     def send(self) -> None:
-        self._tell(**{self._name: self._rows, f"{self._name}_tokens": self._tokens})
-        self._rows = self._tokens = 0
+        tokens, padded = f"{self._name}_tokens", f"{self._name}_padded"
+        self._tell(**{self._name: self._rows, tokens: self._tokens, padded: self._padded})
+        self._rows = self._tokens = self._padded = 0
         self._last = time.monotonic()
 
 
@@ -109,23 +111,11 @@ class EncodeQueries:
         return queries.append_column("vector", column)
 
 
-@dataclass(frozen=True)
-class ScoringInputs:
-    """Every text of a rerank run, once: bare token ids, or the texts of models that want these."""
-
-    spec: ScorerSpec
-    queries: Tokens | list[str]
-    passages: Tokens | list[str]
-
-    def texts(self, query: int, passage: int) -> tuple[str, str]:
-        """A pair of texts; only where they are texts."""
-        assert isinstance(self.queries, list)  # noqa: S101
-        assert isinstance(self.passages, list)  # noqa: S101
-        return self.queries[query], self.passages[passage]
-
-
 class ScorePairs:
-    """A stage: tables of `query` and `passage` (numbers) get `logit` and `cut` (tokens cut)."""
+    """A stage: tables of `query` and `passage` (numbers) get `logit`, `cut` and `tokens`.
+
+    `cut` are the tokens of the passage that did not fit, `tokens` those that the model read.
+    """
 
     def __init__(
         self,
@@ -133,27 +123,31 @@ class ScorePairs:
         dtype: Dtype,
         threads: int,
         tell: Callable[..., None],
+        stopped: Callable[[], bool],
     ) -> None:
         """Load the model, once an actor."""
-        self._inputs, self._tell = inputs(), tell
+        self._inputs, self._tell, self._stopped = inputs(), tell, stopped
         self._scorer = Scorer(self._inputs.spec, dtype=dtype, threads=threads)
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
-        """Score the pairs.
+        """Score the pairs; of a block that comes after the word to stop, none.
 
         Raises:
             TandemError: the model gave a score that is not finite.
         """
+        if self._stopped():
+            pairs = pairs.slice(0, 0)
         report = _Report(self._tell, "scored")
         queries, passages = self._inputs.queries, self._inputs.passages
         columns = [pairs[name].to_numpy() for name in ("query", "passage")]
         numbers = np.stack(columns, axis=1).astype(np.int32)
         if isinstance(queries, Tokens) and isinstance(passages, Tokens):
-            logits, cut = self._scorer.score(queries, passages, numbers, report.add)
+            logits, cut, tokens = self._scorer.score(queries, passages, numbers, report.add)
         else:
             texts = [self._inputs.texts(*pair) for pair in numbers.tolist()]
-            logits, cut = self._scorer.score_texts(texts), np.zeros(len(texts), np.int32)
-            report.add(len(texts), 0)
+            logits = self._scorer.score_texts(texts)
+            cut = tokens = np.zeros(len(texts), np.int32)
+            report.add(len(texts), 0, 0)
         report.send()
         if not np.isfinite(logits).all():
             raise TandemError(
@@ -161,4 +155,5 @@ class ScorePairs:
                 "try reranker.dtype float32."
             )
         scored = pairs.append_column("logit", pa.array(logits))
-        return scored.append_column("cut", pa.array(cut))
+        scored = scored.append_column("cut", pa.array(cut))
+        return scored.append_column("tokens", pa.array(tokens))

@@ -6,48 +6,39 @@ it; what a log asks a thousand times is retrieved and scored once.
 
 from __future__ import annotations
 
-import unicodedata
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipelines import quarantine
 from pipelines.config import Queries
 from pipelines.corpus.read import jsonl, parquet
 from pipelines.corpus.read.paths import expand
-from pipelines.corpus.read.rows import Reject
 from pipelines.errors import UsageError
+from pipelines.queries.log_lines import (
+    ASKED,
+    LINES,
+    LogPart,
+    Part,
+    Rejected,
+    columns_of,
+    is_flat,
+    read_part,
+)
+from pipelines.queries.trec_files import RUN_ENDINGS, read_trec
+from pipelines.table.exact import Run
 
-_LARGEST_SCORE = 1e38
+Ints = npt.NDArray[np.int64]
 
-
-class Candidate(NamedTuple):
-    """A document that a log lists for a query."""
-
-    doc_id: str
-    rank: int | None
-    score: float | None
-
-
-@dataclass(frozen=True)
-class Query:
-    """A distinct query: the id that asked it first, its normalised text, its logged candidates."""
-
-    query_id: str
-    text: str
-    candidates: tuple[Candidate, ...]
-
-
-class Rejected(NamedTuple):
-    """A line, or a candidate, that does not come out."""
-
-    source: str
-    position: int
-    doc_id: str | None
-    reason: str
-    message: str
+_BYTES_A_PART = 32_000_000
+_ROW_GROUPS_A_PART = 8
 
 
 @dataclass
@@ -55,157 +46,181 @@ class Log:
     """A query log.
 
     Attributes:
-        queries: the distinct ones, in the order in which they were first asked.
-        line_ids: the id of each line that came out.
-        line_queries: the number of each line's distinct query.
-        line_places: source and position of each line.
-        first_places: source and position of the line that asked each distinct query first.
-        rejects: what did not come out.
+        lines: those that came out: `source`, `position`, `query_id`, `query` (number of the
+            distinct query), `time`, `session`, `clicks` (ids, null where the log has none).
+        queries: the distinct ones, in the order in which they were first asked: `query_id`, `text`,
+            `documents` and `scores` (of the logged candidates, the first stage's best first), and
+            `source` and `position` of the first line.
+        rejects: tables of what did not come out, of the quarantine's schema without `run`.
     """
 
-    queries: list[Query] = field(default_factory=list)
-    line_ids: list[str] = field(default_factory=list)
-    line_queries: list[int] = field(default_factory=list)
-    line_places: list[tuple[str, int]] = field(default_factory=list)
-    first_places: list[tuple[str, int]] = field(default_factory=list)
-    rejects: list[Rejected] = field(default_factory=list)
+    lines: pa.Table
+    queries: pa.Table
+    rejects: list[pa.Table]
+
+    def reject(self, rejected: Sequence[Rejected]) -> None:
+        """Note what does not come out."""
+        columns = list(zip(*rejected, strict=True)) or [()] * len(_REJECTS)
+        self.rejects.append(pa.table([list(column) for column in columns], schema=_REJECTS))
+
+    def reject_candidates(
+        self, queries: Ints, doc_ids: pa.Array, reason: str, message: str
+    ) -> None:
+        """Note candidates, or with null ids whole queries, that do not come out.
+
+        In `message` the query's id stands for `{query}`.
+        """
+        rows = self.queries.take(pa.array(queries))
+        before, _, after = message.partition("{query}")
+        blank, count = pa.scalar(""), len(queries)
+        self.rejects.append(
+            pa.table(
+                [
+                    rows["source"],
+                    rows["position"],
+                    doc_ids,
+                    pa.array([reason] * count, pa.string()),
+                    pc.binary_join_element_wise(before, rows["query_id"], after, blank),
+                ],
+                schema=_REJECTS,
+            )
+        )
+
+    def rejected(self, run: str) -> pa.Table:
+        """All rejects, as the quarantine keeps them."""
+        table = pa.concat_tables([_REJECTS.empty_table(), *self.rejects])
+        return table.append_column("run", pa.array([run] * table.num_rows, pa.string()))
 
 
-def normalise(text: str) -> str:
-    """Unicode NFC, white space runs to one blank, none at the ends; case stays."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+_REJECTS = pa.schema([field for field in quarantine.SCHEMA if field.name != "run"])
 
 
-def read_log(settings: Queries) -> Log:
-    """Read a whole log.
+def read_log(settings: Queries, limit: int | None, run: Run) -> Log:
+    """Read a whole log, or its first lines, in parts that `run` reads.
 
     Raises:
         InputMissing: a path names nothing.
         UsageError: no line has a mapped column, or nothing comes out.
     """
-    log = Log()
-    seen_queries: dict[tuple[str, tuple[Candidate, ...]], int] = {}
-    seen_ids: dict[str, int] = {}
-    fields: set[str] = set()
-    for source, item in _rows(settings):
-        if isinstance(item, Reject):
-            log.rejects.append(Rejected(source, *item))
-            continue
-        position, row = item
-        fields.update(row)
-        parsed = _query_of(row, settings)
-        if isinstance(parsed, tuple):
-            log.rejects.append(Rejected(source, position, None, *parsed))
-            continue
-        asked = (parsed.text, parsed.candidates)
-        number = seen_queries.get(asked, len(log.queries))
-        if seen_ids.setdefault(parsed.query_id, number) != number:
-            message = f"The id {parsed.query_id} asked another query before."
-            log.rejects.append(Rejected(source, position, None, "doubled_id", message))
-            continue
-        if number == len(log.queries):
-            seen_queries[asked] = number
-            log.queries.append(parsed)
-            log.first_places.append((source, position))
-        log.line_ids.append(parsed.query_id)
-        log.line_queries.append(number)
-        log.line_places.append((source, position))
-    _require_columns(settings, fields)
-    if not log.queries:
-        raise UsageError(f"queries.paths: the log holds no query ({len(log.rejects)} rejected).")
-    return log
-
-
-def _columns(settings: Queries) -> dict[str, str]:
-    if settings.format == "beir":
-        return {"id": "_id", "text": "text", "candidates": settings.columns.candidates}
-    return settings.columns.model_dump()
-
-
-def _rows(settings: Queries) -> Iterator[tuple[str, Any]]:
-    """Every row with its source, or a reject; a file that breaks off ends with a reject."""
     endings: tuple[str, ...] = jsonl.ENDINGS
     if settings.format == "parquet":
         endings = parquet.ENDINGS
+    elif settings.format == "trec":
+        endings = RUN_ENDINGS
     elif settings.format == "beir":
         endings = tuple(f"queries{ending}" for ending in jsonl.ENDINGS)
-    for file, source in expand(settings.paths, "queries.paths", endings):
-        try:
-            for item in _file_rows(settings, file):
-                yield source, item
-        except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-            yield source, Reject(0, None, "unreadable_file", f"{file}: {error}"[:300])
+    files = expand(settings.paths, "queries.paths", endings)
+    if settings.format == "trec":
+        assert settings.topics is not None  # noqa: S101 - the configuration was checked
+        sources, found = [Path(settings.topics).name], [read_trec(settings, files)]
+    else:
+        parts = _parts(settings, files)
+        found = run([partial(read_part, settings, part) for part in parts])
+        sources = [part.source for part in parts]
+    _require_columns(settings, set().union(*(part.fields for part in found)))
+    log = _merged(sources, found, limit)
+    if not log.queries.num_rows:
+        count = sum(table.num_rows for table in log.rejects)
+        raise UsageError(f"queries.paths: the log holds no query ({count} rejected).")
+    return log
 
 
-def _file_rows(settings: Queries, file: str) -> Iterator[Any]:
-    if settings.format != "parquet":
-        return jsonl.read_lines(file, 0, None)
-    groups = range(len(parquet.row_groups(file)))
-    return parquet.read_rows(file, list(groups), 0, list(_columns(settings).values()))
+def _parts(settings: Queries, files: Sequence[tuple[str, str]]) -> list[Part]:
+    """Files in parts; rows of one candidate each are put together within a file, so it is whole."""
+    parts: list[Part] = []
+    flat = is_flat(settings, Part(*files[0]))
+    for file, source in files:
+        if flat:
+            parts.append(Part(file, source))
+        elif settings.format == "parquet":
+            parts += _row_groups(file, source)
+        elif jsonl.splittable(file) and os.path.exists(file):  # noqa: PTH110 - links lead nowhere
+            size = Path(file).stat().st_size
+            steps = range(0, max(size, 1), _BYTES_A_PART)
+            parts += [Part(file, source, start, start + _BYTES_A_PART) for start in steps]
+        else:
+            parts.append(Part(file, source))
+    return parts
 
 
-def _query_of(row: Mapping[str, Any], settings: Queries) -> Query | tuple[str, str]:
-    """The query of a row, or why there is none: a reason and a message."""
-    columns = _columns(settings)
-    query_id = row.get(columns["id"])
-    if isinstance(query_id, int) and not isinstance(query_id, bool):
-        query_id = str(query_id)
-    if not isinstance(query_id, str) or not query_id:
-        return "missing_id", f"The id ({columns['id']}) is missing, empty or no text."
-    text = row.get(columns["text"])
-    if not isinstance(text, str):
-        return "text_not_string", f"The query ({columns['text']}) is missing or no text."
-    text = normalise(text)
-    if not text:
-        return "empty_query", "The query is empty."
+def _row_groups(file: str, source: str) -> list[Part]:
     try:
-        (query_id + text).encode()
-    except UnicodeEncodeError:
-        return "invalid_utf8", "The query holds a lone surrogate."
-    if settings.candidates == "retrieved":
-        return Query(query_id, text, ())
-    listed = _candidates(row.get(columns["candidates"]))
-    if listed is None:
-        return "bad_candidates", "The candidates are no list of ids, or of {id, rank, score}."
-    return Query(query_id, text, tuple(listed))
+        rows = parquet.row_groups(file)
+    except (OSError, pa.ArrowException):
+        return [Part(file, source)]  # whoever reads it says why it cannot be
+    starts = np.concatenate([[0], np.cumsum(rows)]).tolist()
+    step = _ROW_GROUPS_A_PART
+    return [
+        Part(file, source, group, min(group + step, len(rows)), starts[group])
+        for group in range(0, max(len(rows), 1), step)
+    ]
 
 
-def _candidates(raw: object) -> list[Candidate] | None:
-    """The candidates in the order of the list, or of their ranks; doubled ones once."""
-    if raw is None:
-        return []
-    if not isinstance(raw, list):
-        return None
-    found: dict[str, Candidate] = {}
-    for item in raw:
-        fields = item if isinstance(item, Mapping) else {"id": item}
-        doc_id, rank, score = fields.get("id"), fields.get("rank"), fields.get("score")
-        if isinstance(doc_id, int) and not isinstance(doc_id, bool):
-            doc_id = str(doc_id)
-        if not isinstance(doc_id, str) or not doc_id:
-            return None
-        if not isinstance(rank, int | None) or not _readable(doc_id, score):
-            return None
-        found.setdefault(doc_id, Candidate(doc_id, rank, None if score is None else float(score)))
-    candidates = list(found.values())
-    if any(candidate.rank is not None for candidate in candidates):
-        last = len(candidates) + max(candidate.rank or 0 for candidate in candidates)
-        candidates.sort(key=lambda item: last if item.rank is None else item.rank)
-    return candidates
+def _merged(sources: Sequence[str], parts: Sequence[LogPart], limit: int | None) -> Log:
+    """One log of its parts; a line whose id asked another query before is rejected."""
+    tables = [
+        part.lines.append_column("source", pa.array([source] * part.lines.num_rows, pa.string()))
+        for source, part in zip(sources, parts, strict=True)
+    ]
+    schema = LINES.append(pa.field("source", pa.string()))
+    lines = pa.concat_tables([schema.empty_table(), *tables]).slice(0, limit).combine_chunks()
+    asked, ids = _numbers(lines["asked"]), _numbers(lines["query_id"])
+    same = asked == asked[_first_places(ids)][ids] if len(ids) else np.empty(0, bool)
+    doubled, lines = lines.filter(pa.array(~same)), lines.filter(pa.array(same))
+    numbers = _numbers(lines["asked"])
+    firsts = lines.take(pa.array(_first_places(numbers)))
+    every = pa.concat_tables([ASKED.empty_table(), *(part.asked for part in parts)])
+    place = pc.index_in(firsts["asked"], value_set=every["asked"].combine_chunks())
+    distinct = every.take(place)
+    queries = pa.table(
+        {
+            "query_id": firsts["query_id"],
+            **{name: distinct[name] for name in ("text", "documents", "scores")},
+            "source": firsts["source"],
+            "position": firsts["position"],
+        }
+    ).combine_chunks()
+    kept = lines.drop_columns(["asked"]).append_column("query", pa.array(numbers, pa.int32()))
+    log = Log(kept, queries, [])
+    log.reject([reject for part in parts for reject in part.rejects])
+    log.reject(
+        [
+            Rejected(
+                row["source"],
+                row["position"],
+                None,
+                "doubled_id",
+                f"The id {row['query_id']} asked another query before.",
+            )
+            for row in doubled.select(["source", "position", "query_id"]).to_pylist()
+        ]
+    )
+    twice = distinct["doubled"].combine_chunks()
+    log.reject_candidates(
+        pc.list_parent_indices(twice).to_numpy().astype(np.int64),
+        pc.list_flatten(twice),
+        "doubled_candidate",
+        "Query {query} lists the candidate twice; the first counts.",
+    )
+    return log
 
 
-def _readable(doc_id: str, score: object) -> bool:
-    """Whether an id is Unicode, and a score none or a number that single precision can hold."""
-    try:
-        doc_id.encode()
-    except UnicodeEncodeError:
-        return False
-    return score is None or (isinstance(score, float | int) and abs(score) < _LARGEST_SCORE)
+def _numbers(column: pa.ChunkedArray) -> Ints:
+    """The number of each value, in the order of their first places."""
+    codes = column.combine_chunks().dictionary_encode().indices
+    numbers: Ints = codes.to_numpy(zero_copy_only=False).astype(np.int64)
+    return numbers
 
 
-def _require_columns(settings: Queries, fields: Sequence[str] | set[str]) -> None:
-    for name, column in _columns(settings).items():
-        needed = name != "candidates" or settings.candidates != "retrieved"
+def _first_places(numbers: Ints) -> Ints:
+    """Where each number stands first."""
+    return np.unique(numbers, return_index=True)[1]
+
+
+def _require_columns(settings: Queries, fields: set[str]) -> None:
+    for name, column in columns_of(settings).items():
+        needed = name in {"id", "text", "time", "session", "clicks"}
+        needed |= name == "candidates" and settings.candidates != "retrieved"
         if needed and fields and column not in fields:
             raise UsageError(
                 f"queries.columns.{name} is {column!r}, a column that no row has; "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +14,15 @@ import pyarrow.parquet as pq
 
 from pipelines.config import Config
 from pipelines.errors import InputMissing, UsageError
-from pipelines.queries.log import Log
+from pipelines.queries.candidates import SOURCES
+from pipelines.queries.log import Ints, Log
 from pipelines.queries.rank import Floats, order_by
-from pipelines.queries.runs import names_of, read_qrels, write_run
+from pipelines.queries.runs import Names, read_qrels, write_run
 from pipelines.summary import RerankSummary, write_json
 
 RETRIEVED, RERANKED, FUSED = "retrieved.trec", "reranked.trec", "fused.trec"
 TABLE, QUERY_IDS, SUMMARY = "reranked.parquet", "query_ids.parquet", "summary.json"
+REPORT, TRAINING = "report.html", "training"
 
 OUTPUTS = {
     "retrieved": RETRIEVED,
@@ -26,6 +30,8 @@ OUTPUTS = {
     "fused": FUSED,
     "table": TABLE,
     "query_ids": QUERY_IDS,
+    "report": REPORT,
+    "training": TRAINING,
     "summary": SUMMARY,
 }
 
@@ -43,25 +49,52 @@ RERANKED_ROWS = pa.schema(
         pa.field("source", pa.string()),
     ]
 )
+_ROWS_A_BLOCK = 500_000
+_ASIDE = ".partial-"
 
 
 @dataclass(frozen=True)
 class Ranked:
     """The candidates with what both stages think of them, one entry a (query, document).
 
-    `first_stage` has schema FIRST_STAGE; logits are NaN where a pair could not be scored, and None
-    where no reranker ran, as the rest is then.
+    Attributes:
+        first_stage: of schema FIRST_STAGE.
+        documents: the ids that its documents number.
+        logits: NaN where a pair could not be scored; None where no reranker ran, as the rest is.
+        chunk_ids: of each candidate its best chunk, null where none was scored.
+        fused: the scores of the fusion.
     """
 
     first_stage: pa.Table
-    logits: Floats | None
-    chunk_ids: list[str | None] | None
-    fused: Floats | None
+    documents: pa.Array
+    logits: Floats | None = None
+    chunk_ids: pa.Array | None = None
+    fused: Floats | None = None
 
-    @classmethod
-    def first(cls, first_stage: pa.Table) -> Ranked:
-        """The first stage alone."""
-        return cls(first_stage, None, None, None)
+    @property
+    def queries(self) -> Ints:
+        """The query of each candidate."""
+        numbers: Ints = self.first_stage["query"].to_numpy().astype(np.int64)
+        return numbers
+
+    @property
+    def numbers(self) -> Ints:
+        """The document of each candidate."""
+        numbers: Ints = self.first_stage["document"].to_numpy().astype(np.int64)
+        return numbers
+
+    def orders(self) -> dict[str, tuple[Floats, Ints]]:
+        """Of each run file the scores of all rows, and the rows in its order."""
+        queries, documents = self.queries, self.numbers
+        ranks = self.first_stage["first_rank"].to_numpy().astype(np.float64)
+        scores = self.first_stage["first_score"].to_numpy()
+        # A logged order rules, whatever its scores say; without scores the rank stands for them.
+        first = (np.where(np.isnan(scores), -ranks, scores), np.lexsort((ranks, queries)))
+        found = {RETRIEVED: first}
+        if self.logits is not None and self.fused is not None:
+            for name, values in ((RERANKED, self.logits), (FUSED, self.fused)):
+                found[name] = (values, order_by(queries, values, documents)[0])
+        return found
 
 
 def output_folder(config: Config) -> Path:
@@ -100,81 +133,89 @@ def load_judgements(path: Path) -> dict[str, dict[str, int]]:
     return qrels
 
 
-def write_outputs(
-    folder: Path, log: Log, judged: set[str], ranked: Ranked, summary: RerankSummary
-) -> None:
-    """Write everything aside and move it into the output folder, the summary last.
+@contextmanager
+def replacing(folder: Path, summary: RerankSummary) -> Iterator[Path]:
+    """A folder to write outputs into, which are then moved to `folder`, the summary last.
 
-    Each distinct query stands under its first id, and under every other one in `judged`.
+    What an earlier run left there and this one does not write is removed.
     """
-    aside = folder / f".partial-{summary.run}"
+    for left in folder.glob(f"{_ASIDE}*"):  # by a run that died
+        shutil.rmtree(left)
+    aside = folder / f"{_ASIDE}{summary.run}"
     aside.mkdir(parents=True)
-    first_ids = [query.query_id for query in log.queries]
-    names = names_of(first_ids, log.line_ids, log.line_queries, judged)
-    queries = ranked.first_stage["query"].to_numpy().astype(np.int64)
-    doc_ids = ranked.first_stage["doc_id"].to_pylist()
-    ranks = ranked.first_stage["first_rank"].to_numpy().astype(np.float64)
-    scores = ranked.first_stage["first_score"].to_numpy(zero_copy_only=False)
-    # A logged order rules, whatever its scores say; without scores the rank stands for them.
-    first_order = np.lexsort((ranks, queries))
-    first_scores = np.where(np.isnan(scores), -ranks, scores)
-    arms = {RETRIEVED: (first_scores, first_order)}
-    if ranked.logits is not None and ranked.fused is not None:
-        for name, values in ((RERANKED, ranked.logits), (FUSED, ranked.fused)):
-            arms[name] = (values, order_by(queries, values, doc_ids)[0])
-        pq.write_table(_rows(log, ranked), aside / TABLE)
-    for name, (values, order) in arms.items():
-        tag = f"tandem-{name.removesuffix('.trec')}"
-        write_run(aside / name, tag, names, queries, doc_ids, values, order)
-    pq.write_table(_line_map(log), aside / QUERY_IDS)
-    written = [*arms, QUERY_IDS, *([TABLE] if ranked.logits is not None else [])]
-    for name in OUTPUTS.values():
-        if name not in written:
-            (folder / name).unlink(missing_ok=True)
+    yield aside
+    written = {path.name for path in aside.iterdir()}
     summary.outputs = {
-        key: str(folder / name) if name in [*written, SUMMARY] else None
+        key: str(folder / name) if name in written or name == SUMMARY else None
         for key, name in OUTPUTS.items()
     }
-    for name in written:
-        (aside / name).replace(folder / name)
+    for name in OUTPUTS.values():
+        if name not in written or (folder / name).is_dir():
+            _remove(folder / name)
+        if name in written:
+            (aside / name).replace(folder / name)
     shutil.rmtree(aside)
     write_json(folder / SUMMARY, summary)
 
 
-def _rows(log: Log, ranked: Ranked) -> pa.Table:
-    """The reranked log, by query and rank."""
-    first, logits = ranked.first_stage, ranked.logits
-    assert logits is not None  # noqa: S101 - asked for only where a reranker ran
+def write_rankings(aside: Path, log: Log, names: Names, ranked: Ranked) -> None:
+    """Write the run files, the reranked log and the map of its lines.
+
+    `names` are the ids under which queries stand in run files.
+    """
+    queries, orders = ranked.queries, ranked.orders()
+    documents = (ranked.numbers, ranked.documents)
+    for name, (values, order) in orders.items():
+        tag = f"tandem-{name.removesuffix('.trec')}"
+        write_run(aside / name, tag, names, queries, documents, values, order)
+    if ranked.logits is not None:
+        _write_table(aside / TABLE, log, ranked, orders[RERANKED][1])
+    pq.write_table(_line_map(log), aside / QUERY_IDS)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_table(path: Path, log: Log, ranked: Ranked, order: Ints) -> None:
+    """The reranked log, by query and rank, in blocks of rows."""
+    queries = ranked.queries[order]
+    _, first, counts = np.unique(queries, return_index=True, return_counts=True)
+    ranks = np.arange(len(order)) - np.repeat(first, counts) + 1
+    with pq.ParquetWriter(path, RERANKED_ROWS) as writer:
+        for start in range(0, len(order), _ROWS_A_BLOCK):
+            part = slice(start, start + _ROWS_A_BLOCK)
+            writer.write_table(_rows(log, ranked, order[part], ranks[part]))
+
+
+def _rows(log: Log, ranked: Ranked, order: Ints, ranks: Ints) -> pa.Table:
+    """Some rows of the reranked log."""
+    assert ranked.logits is not None  # noqa: S101 - asked for only where a reranker ran
     assert ranked.chunk_ids is not None  # noqa: S101
-    numbers = first["query"].to_numpy().astype(np.int64)
-    order, ranks = order_by(numbers, logits, first["doc_id"].to_pylist())
-    rows = first.take(pa.array(order))
-    queries = [log.queries[number] for number in numbers[order].tolist()]
+    rows = ranked.first_stage.take(pa.array(order))
+    queries = log.queries.take(rows["query"])
+    logits, scores = ranked.logits[order], rows["first_score"].to_numpy()
     columns = {
-        "query_id": [query.query_id for query in queries],
-        "query": [query.text for query in queries],
-        "rank": ranks,
-        "chunk_id": [ranked.chunk_ids[row] for row in order.tolist()],
-        "logit": logits[order],
-        "probability": 1.0 / (1.0 + np.exp(-logits[order])),
+        "query_id": queries["query_id"],
+        "query": queries["text"],
+        "rank": pa.array(ranks),
+        "doc_id": ranked.documents.take(rows["document"].combine_chunks()),
+        "chunk_id": ranked.chunk_ids.take(pa.array(order)),
+        "logit": pa.array(logits),
+        "probability": pa.array(1.0 / (1.0 + np.exp(-logits))),
+        "first_rank": rows["first_rank"],
+        "first_score": pa.array(scores, mask=np.isnan(scores)),
+        "source": pa.array(SOURCES).take(rows["source"].combine_chunks()),
     }
-    arrays = [
-        pa.array(columns[field.name]).cast(field.type)
-        if field.name in columns
-        else rows[field.name].cast(field.type)
-        for field in RERANKED_ROWS
-    ]
+    arrays = [columns[field.name].cast(field.type) for field in RERANKED_ROWS]
     return pa.table(arrays, schema=RERANKED_ROWS)
 
 
 def _line_map(log: Log) -> pa.Table:
-    """Which distinct query each line asks."""
-    sources, positions = zip(*log.line_places, strict=True)
-    return pa.table(
-        {
-            "source": pa.array(sources, pa.string()),
-            "position": pa.array(positions, pa.int64()),
-            "query_id": pa.array(log.line_ids, pa.string()),
-            "run_query_id": [log.queries[number].query_id for number in log.line_queries],
-        }
-    )
+    """Which distinct query each line asks, and what else the log says of the line."""
+    lines = log.lines
+    asked = log.queries["query_id"].take(lines["query"].combine_chunks())
+    return lines.drop_columns(["query"]).append_column("run_query_id", asked)

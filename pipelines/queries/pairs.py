@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.corpus.identity import as_hashes
-from pipelines.queries.candidates import vectors_of
-from pipelines.table.search import nearness
+from pipelines.queries.candidates import ranks_within
+from pipelines.queries.log import Ints
+from pipelines.queries.passages import Passages
+from pipelines.table.search import Chunks, nearness
 
 Aggregate = Literal["max", "first", "mean"]
-Ints = npt.NDArray[np.int64]
+
+_CHUNKS_A_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -48,36 +51,50 @@ class DistinctPairs:
     of_selection: Ints
 
 
+@dataclass(frozen=True)
+class Nearness:
+    """How near chunks are to queries: vectors of texts, of each query its text, and the metric."""
+
+    vectors: npt.NDArray[np.float32]
+    text_of_query: Ints
+    metric: str
+
+
+def long_documents(
+    first_stage: pa.Table, passages: Passages, aggregate: Aggregate, max_chunks: int
+) -> pa.Table:
+    """The ids of candidates of whose chunks only some can stand for them."""
+    numbers = np.unique(first_stage["document"].to_numpy())
+    chosen = numbers[(passages.counts[numbers] > max_chunks) & (aggregate != "first")]
+    return pa.table({"doc_id": passages.documents.take(pa.array(chosen))})
+
+
 def select_chunks(
     first_stage: pa.Table,
-    chunks: pa.Table,
+    passages: Passages,
     aggregate: Aggregate,
     max_chunks: int,
-    query_vectors: npt.NDArray[np.float32],
-    metric: str,
+    long: Chunks | None,
+    near: Nearness,
 ) -> Selection:
     """The chunks that stand for each candidate: all, the first, or those nearest to the query.
 
-    `chunks` must be sorted by document and ordinal; `query_vectors` is (queries, dimension), and
-    needed only if some document has more than `max_chunks` chunks.
+    `long` are those of `long_documents`, None if there are none.
     """
-    doc_ids, starts, counts = _documents(chunks)
-    place = pc.index_in(first_stage["doc_id"], value_set=doc_ids).to_numpy()
-    first, count = starts[place], counts[place]
+    document = first_stage["document"].to_numpy().astype(np.int64)
+    first, count = passages.starts[document], passages.counts[document]
     kept = np.minimum(count, 1 if aggregate == "first" else max_chunks)
-    candidate = np.repeat(np.arange(len(place)), kept)
-    within = np.arange(len(candidate)) - np.repeat(np.cumsum(kept) - kept, kept)
-    chunk = first[candidate] + within
-    if aggregate != "first" and (count > max_chunks).any():
-        vectors = vectors_of(chunks["vector"])
-        queries = first_stage["query"].to_numpy()
-        begins = np.cumsum(kept) - kept
-        for row in np.flatnonzero(count > max_chunks).tolist():
-            own = vectors[first[row] : first[row] + count[row]]
-            near = nearness(own, query_vectors[queries[row]], metric)
-            nearest = np.sort(np.argsort(-near, kind="stable")[:max_chunks])
-            chunk[begins[row] : begins[row] + max_chunks] = first[row] + nearest
-    return Selection(candidate, chunk, int((count - kept).sum()))
+    begins = np.cumsum(kept) - kept
+    candidate = np.repeat(np.arange(len(document)), kept)
+    within = np.arange(len(candidate)) - np.repeat(begins, kept)
+    rows = np.flatnonzero(count > max_chunks)
+    if long is not None:
+        names = passages.documents.take(pa.array(document[rows]))
+        number = pc.index_in(names, value_set=long.doc_ids).to_numpy().astype(np.int64)
+        query = first_stage["query"].to_numpy()[rows]
+        nearest = _nearest_within(long, number, near.text_of_query[query], near, max_chunks)
+        within[(begins[rows][:, None] + np.arange(max_chunks)).ravel()] = nearest.ravel()
+    return Selection(candidate, first[candidate] + within, int((count - kept).sum()))
 
 
 def distinct_pairs(
@@ -93,29 +110,20 @@ def distinct_pairs(
     return DistinctPairs(query[where], passage[where], back)
 
 
-def similarities(
-    pairs: list[tuple[int, str]],
-    chunks: pa.Table,
-    query_vectors: npt.NDArray[np.float32],
-    metric: str,
-) -> dict[tuple[int, str], float]:
-    """The similarity of documents to queries by their best chunks, as the search gives it."""
-    if not pairs:
-        return {}
-    doc_ids, starts, counts = _documents(chunks)
-    vectors = vectors_of(chunks["vector"])
-    place = {doc_id: i for i, doc_id in enumerate(doc_ids.to_pylist())}
-    found = {}
-    for query, doc_id in pairs:
-        at = place[doc_id]
-        own = vectors[starts[at] : starts[at] + counts[at]]
-        found[query, doc_id] = float(nearness(own, query_vectors[query], metric).max())
-    return found
-
-
-def _documents(chunks: pa.Table) -> tuple[pa.Array, Ints, Ints]:
-    """The documents of sorted chunks: ids, first rows, and how many rows."""
-    encoded = chunks["doc_id"].combine_chunks().dictionary_encode()
-    codes = encoded.indices.to_numpy()
-    numbers, starts, counts = np.unique(codes, return_index=True, return_counts=True)
-    return encoded.dictionary.take(pa.array(numbers)), starts, counts
+def _nearest_within(
+    chunks: Chunks, documents: Ints, texts: Ints, near: Nearness, most: int
+) -> Ints:
+    """The places within each document of its `most` nearest chunks, ascending, (rows, most)."""
+    found = []
+    step = max(_CHUNKS_A_BLOCK // int(chunks.counts.max()), 1)
+    for start in range(0, len(documents), step):
+        own, text = documents[start : start + step], texts[start : start + step]
+        counts = chunks.counts[own]
+        row = np.repeat(np.arange(len(own)), counts)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        vectors = chunks.vectors[chunks.starts[own][row] + within]
+        distance = -nearness(vectors, near.vectors[text[row]], near.metric)
+        order = np.lexsort((within, distance, row))
+        kept = order[ranks_within(row[order]) <= most]
+        found.append(np.sort(within[kept].reshape(-1, most), axis=1))
+    return np.concatenate(found)

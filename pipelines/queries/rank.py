@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.queries.pairs import Aggregate, Ints, Selection
+from pipelines.queries.candidates import RECIPROCAL_RANK
+from pipelines.queries.log import Ints
+from pipelines.queries.pairs import Aggregate, Selection
 
 Floats = npt.NDArray[np.float64]
-# Reciprocal rank fusion (Cormack, Clarke and Buettcher, 2009) uses 60.
-_RECIPROCAL_RANK = 60
 
 
 def document_logits(
@@ -37,14 +37,13 @@ def document_logits(
     return result, chunk
 
 
-def order_by(queries: Ints, scores: Floats, doc_ids: list[str]) -> tuple[Ints, Ints]:
-    """Rows by query and falling score, ties by document id, and the rank of each from 1.
+def order_by(queries: Ints, scores: Floats, documents: Ints) -> tuple[Ints, Ints]:
+    """Rows by query and falling score, ties by document, and the rank of each from 1.
 
-    Rows without a score (NaN) are left out.
+    Rows without a score (NaN) are left out. The documents' numbers are in the order of their ids.
     """
     rows = np.flatnonzero(~np.isnan(scores))
-    names = np.unique(np.asarray(doc_ids, dtype=object), return_inverse=True)[1]
-    order = rows[np.lexsort((names[rows], -scores[rows], queries[rows]))]
+    order = rows[np.lexsort((documents[rows], -scores[rows], queries[rows]))]
     _, first, counts = np.unique(queries[order], return_index=True, return_counts=True)
     ranks = np.arange(len(order)) - np.repeat(first, counts) + 1
     return order, ranks
@@ -56,23 +55,32 @@ def fuse(queries: Ints, first_ranks: Ints, first_scores: Floats, logits: Floats)
     Where a candidate of a query came without a first-stage score, reciprocal ranks take their
     place. Candidates without a logit keep the first stage's part alone.
     """
-    reciprocal = 1.0 / (_RECIPROCAL_RANK + first_ranks)
+    reciprocal = 1.0 / (RECIPROCAL_RANK + first_ranks)
     unscored = np.isin(queries, np.unique(queries[np.isnan(first_scores)]))
     first = np.where(unscored, reciprocal, first_scores)
     second = _standardised(queries, logits)
     return _standardised(queries, first) + np.where(np.isnan(second), 0.0, second)
 
 
-def strictly_falling(scores: Floats) -> npt.NDArray[np.float32]:
-    """Scores of one query's ranking, best first, such that each is below the one before.
+def strictly_falling(scores: Floats, queries: Ints) -> npt.NDArray[np.float32]:
+    """Scores of rankings, best first, such that within a query each is below the one before.
 
-    In single precision, which is what the usual tools read: none of them sees a tie.
+    In single precision, which is what the usual tools read: none of them sees a tie. Rows of one
+    query stand together.
     """
-    falling = scores.astype(np.float32)
-    for place in range(1, len(falling)):
-        limit = np.nextafter(falling[place - 1], np.float32(-np.inf))
-        falling[place] = min(falling[place], limit)
-    return falling
+    bits = scores.astype(np.float32).view(np.int32).astype(np.int64)
+    # Numbers in the order of the floats, one apart where these are neighbours.
+    steps = np.where(bits < 0, np.int64(-(2**31)) - bits, bits)
+    starts = np.flatnonzero(np.diff(queries, prepend=-1))
+    part = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(queries))))
+    place = np.arange(len(queries)) - starts[part] if len(starts) else np.arange(0)
+    # step[i] = min(own[i], step[i - 1] - 1) is a running minimum of own[i] + i; rankings are kept
+    # apart by making each lower than all before.
+    apart = part * np.int64(2**40)
+    lowest = np.minimum.accumulate(steps + place - apart) - place + apart
+    falling = np.where(lowest < 0, np.int64(-(2**31)) - lowest, lowest)
+    result: npt.NDArray[np.float32] = falling.astype(np.int32).view(np.float32)
+    return result
 
 
 def _standardised(queries: Ints, scores: Floats) -> Floats:

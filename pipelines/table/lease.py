@@ -107,7 +107,11 @@ class Lease:
 
 @contextmanager
 def leased(
-    folder: Path, run: str, wait: bool = False, say: Callable[[str], None] = lambda _: None
+    folder: Path,
+    run: str,
+    wait: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    refusal: str = "The table is held by {holder}; wait for it, or give --wait.",
 ) -> Iterator[Lease]:
     """Hold the lease in `folder` while the block runs; with `wait`, once it is free.
 
@@ -129,7 +133,7 @@ def leased(
             continue
         if seen == "a beat":
             if not wait:
-                raise TableHeld(f"The table is held by {other}; wait for it, or give --wait.")
+                raise TableHeld(refusal.format(holder=other))
             if told != other.run:
                 say(f"Waiting for {other}.")
                 told = other.run

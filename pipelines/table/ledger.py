@@ -93,11 +93,20 @@ class Entry:
         return int(self.fragment.physical_rows)
 
 
-def record(folder: Path, marks: Marks, fragment: FragmentMetadata, rows: pa.Table) -> Path:
-    """Write an entry; it is there whole or not at all. `rows` are those of the fragment."""
+def record(
+    folder: Path,
+    marks: Marks,
+    fragment: FragmentMetadata,
+    rows: pa.Table,
+    schema: pa.Schema = STAGED_ROWS,
+) -> Path:
+    """Write an entry; it is there whole or not at all.
+
+    `rows` are those of the fragment; of their columns the entry keeps those of `schema`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     beside = {"marks": json.dumps(asdict(marks)), "fragment": json.dumps(fragment.to_json())}
-    table = rows.select(STAGED_ROWS.names).cast(STAGED_ROWS).replace_schema_metadata(beside)
+    table = rows.select(schema.names).cast(schema).replace_schema_metadata(beside)
     file = folder / f"{marks.run}-{uuid.uuid4().hex}{ENDING}"
     aside = file.with_suffix(".partial")
     with aside.open("wb") as sink:

@@ -25,6 +25,7 @@ class Sink:
         schema: the table's.
         making: what made the rows.
         fresh: the commit will replace the table, so fragments need not fit an existing schema.
+        recorded: what the ledger keeps of each row.
     """
 
     place: Place
@@ -32,6 +33,7 @@ class Sink:
     schema: pa.Schema
     making: Making
     fresh: bool
+    recorded: pa.Schema = STAGED_ROWS
 
     def write(self, rows: pa.Table, staged: pa.Table, marks: Marks) -> list[Path]:
         """Write rows as fragments with an entry each; `staged` says of each row what it is."""
@@ -44,7 +46,7 @@ class Sink:
         offset, files = 0, []
         for fragment in fragments:
             part = staged.slice(offset, fragment.physical_rows)
-            files.append(record(self.place.ledger, marks, fragment, part))
+            files.append(record(self.place.ledger, marks, fragment, part, self.recorded))
             offset += fragment.physical_rows
         return files
 
@@ -80,6 +82,6 @@ def copy_rows(sink: Sink, entry: Path, rows: Sequence[int]) -> list[Path]:
     """Stage some rows of an entry again, in a fragment without the others; nothing is encoded."""
     file = data_file(sink.place.dataset, read_entry(entry).fragment)
     table = LanceFileReader(str(file)).take_rows(list(rows)).to_table()
-    staged = pa.ipc.open_file(entry).read_all().select(STAGED_ROWS.names).take(pa.array(rows))
+    staged = pa.ipc.open_file(entry).read_all().select(sink.recorded.names).take(pa.array(rows))
     marks = Marks(sink.run, sink.making, encoded=0, resumed=len(rows), tokens=0, cut=0)
     return sink.write(table.select(sink.schema.names), staged, marks)

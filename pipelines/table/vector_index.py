@@ -1,4 +1,4 @@
-"""The indices of a version: BTREE on the ids always, a vector index when the rows pay for it."""
+"""The indices of a version: BTREE on the ids, vectors when the rows pay for it, words if asked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 import lance
 
 from pipelines.config import Index
+from pipelines.table.search import FULL_TEXT_COLUMNS, full_text_columns
 
 # Below this many rows exact search is fast enough; from the second on, rows are quantised.
 VECTOR_INDEX_ROWS = 50_000
@@ -42,7 +43,7 @@ def build_indices(dataset: lance.LanceDataset, settings: Index) -> None:
     rows, kind = dataset.count_rows(), _wanted_kind(dataset, settings)
     present = {description.name for description in dataset.describe_indices()}
     outdated = VECTOR_INDEX in present and (
-        bool(changed_settings(dataset, settings)) or _outgrown(dataset, rows)
+        bool(_changed_vector_index(dataset, settings)) or _outgrown(dataset, rows)
     )
     if outdated:
         dataset.drop_index(VECTOR_INDEX)
@@ -57,6 +58,7 @@ def build_indices(dataset: lance.LanceDataset, settings: Index) -> None:
     for column in ("chunk_id", "doc_id"):
         if f"{column}_idx" not in present:
             dataset.create_scalar_index(column, "BTREE")
+    _build_full_text(dataset, present, settings.full_text)
     if kind != "none" and rows and (outdated or VECTOR_INDEX not in present):
         dimension = dataset.schema.field("vector").type.list_size
         quantised: dict[str, Any] = (
@@ -73,15 +75,10 @@ def build_indices(dataset: lance.LanceDataset, settings: Index) -> None:
 
 
 def changed_settings(dataset: lance.LanceDataset, settings: Index) -> list[str]:
-    """The settings that the version's vector index was not built by."""
-    kind = _wanted_kind(dataset, settings)
-    if not has_vector_index(dataset):
-        return ["index.vector"] if kind != "none" and dataset.count_rows() else []
-    found = _statistics(dataset)
-    if str(found["index_type"]).lower() != kind:
-        return ["index.vector"]
-    metrics = {str(part.get("metric_type", settings.metric)).lower() for part in found["indices"]}
-    return [] if metrics <= {settings.metric} else ["index.metric"]
+    """The settings that the version's indices were not built by."""
+    searchable = bool(full_text_columns(dataset))
+    changed = ["index.full_text"] if searchable != settings.full_text else []
+    return [*_changed_vector_index(dataset, settings), *changed]
 
 
 def uncovered_share(dataset: lance.LanceDataset) -> float:
@@ -102,6 +99,25 @@ def drop_indices(dataset: lance.LanceDataset) -> None:
 def has_vector_index(dataset: lance.LanceDataset) -> bool:
     """Whether searches of this version go through a vector index."""
     return any("vector" in description.field_names for description in dataset.describe_indices())
+
+
+def _build_full_text(dataset: lance.LanceDataset, present: set[str], wanted: bool) -> None:
+    for column in FULL_TEXT_COLUMNS:
+        if wanted and f"{column}_idx" not in present:
+            dataset.create_scalar_index(column, "INVERTED", with_position=False)
+        elif not wanted and f"{column}_idx" in present:
+            dataset.drop_index(f"{column}_idx")
+
+
+def _changed_vector_index(dataset: lance.LanceDataset, settings: Index) -> list[str]:
+    kind = _wanted_kind(dataset, settings)
+    if not has_vector_index(dataset):
+        return ["index.vector"] if kind != "none" and dataset.count_rows() else []
+    found = _statistics(dataset)
+    if str(found["index_type"]).lower() != kind:
+        return ["index.vector"]
+    metrics = {str(part.get("metric_type", settings.metric)).lower() for part in found["indices"]}
+    return [] if metrics <= {settings.metric} else ["index.metric"]
 
 
 def _wanted_kind(dataset: lance.LanceDataset, settings: Index) -> IndexKind:

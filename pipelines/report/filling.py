@@ -1,0 +1,300 @@
+"""The parts of a rerank run's page, made of arrays; the flow puts them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.queries.candidates import ranks_within
+from pipelines.queries.log import Ints, Log
+from pipelines.queries.outputs import FUSED, RERANKED, RETRIEVED, Ranked
+from pipelines.queries.runs import Names, trec_ids
+from pipelines.report.agreement import (
+    FREQUENCIES,
+    WORDS,
+    Agreement,
+    agree,
+    by_band,
+    overall,
+)
+from pipelines.report.clicks import Clicks, Ranks, judge_clicks
+from pipelines.report.depth import DEPTHS, Candidates, by_depth
+from pipelines.report.evidence import Arm, ArmComparison, DepthSweep, Judged, OrderAgreement
+from pipelines.report.explorer import Candidate, Explorer, ExplorerQuery, choose_queries
+from pipelines.report.histograms import Histogram, histogram
+from pipelines.report.judged import FIRST, Judgement, judge
+from pipelines.report.metrics import PRIMARY, Qrels
+
+Floats = npt.NDArray[np.float64]
+
+PERSISTENCE = 0.9
+EXPLORER_QUERIES = 300
+EXPLORER_DEPTH = 10
+_ARMS = {RETRIEVED: "retrieved", RERANKED: "reranked", FUSED: "fused"}
+
+
+@dataclass(frozen=True)
+class Orders:
+    """The rank of every candidate in each order, from 1, or 0 where an order leaves it out.
+
+    `first` is the first stage's, `new` the reranked one, None where no reranker ran.
+    """
+
+    first: Ints
+    new: Ints | None
+
+    @classmethod
+    def of(cls, ranked: Ranked) -> Orders:
+        """Those of a run."""
+        first = ranked.first_stage["first_rank"].to_numpy().astype(np.int64)
+        order = ranked.orders().get(RERANKED)
+        if order is None:
+            return cls(first, None)
+        new = np.zeros(len(first), np.int64)
+        new[order[1]] = ranks_within(ranked.queries[order[1]])
+        return cls(first, new)
+
+
+def runs_of(ranked: Ranked, names: Names, judged: Qrels) -> dict[str, dict[str, dict[str, float]]]:
+    """The runs of the judged queries, by arm, as the run files have them."""
+    known = names.of_query()
+    wanted = {number: [name for name in own if name in judged] for number, own in known.items()}
+    numbers = np.array([number for number, own in wanted.items() if own], np.int64)
+    queries, ids = ranked.queries, trec_ids(ranked.documents)
+    runs: dict[str, dict[str, dict[str, float]]] = {}
+    for file, (_, order) in ranked.orders().items():
+        rows = order[np.isin(queries[order], numbers)]
+        documents = ids.take(pa.array(ranked.numbers[rows])).to_pylist()
+        ranks = ranks_within(queries[rows]).tolist()
+        run: dict[str, dict[str, float]] = {}
+        for query, document, rank in zip(queries[rows].tolist(), documents, ranks, strict=True):
+            for name in wanted[query]:
+                run.setdefault(name, {})[document] = -float(rank)
+        runs[_ARMS[file]] = run
+    return runs
+
+
+def judged_part(judgement: Judgement, ranked: Ranked, sweep: DepthSweep | None) -> Judged:
+    """The judgements as the page shows them."""
+    deepest = int(ranked.first_stage["first_rank"].to_numpy().max(initial=0))
+    recall = {name: value for name, value in judgement.means[FIRST].items() if name == "R@100"}
+    differences = None
+    if "reranked" in judgement.by_query:
+        before, after = judgement.by_query[FIRST], judgement.by_query["reranked"]
+        values = [after[query] - before[query] for query in before]
+        differences = histogram({"queries": values}, most_bins=20)
+    return Judged(
+        judgement.queries,
+        judgement.judgements,
+        tuple(Arm(arm, values) for arm, values in judgement.means.items()),
+        tuple(ArmComparison(arm, PRIMARY, found) for arm, found in judgement.comparisons.items()),
+        sweep.ceiling[-1] if sweep else recall["R@100"],
+        min(deepest, DEPTHS[-1]),
+        differences,
+    )
+
+
+def sweep_part(
+    judgement: Judgement, ranked: Ranked, names: Names, qrels: Qrels
+) -> DepthSweep | None:
+    """What reranking fewer candidates would have given; None where no reranker ran."""
+    if ranked.logits is None:
+        return None
+    known = names.of_query()
+    listed: list[Sequence[str]] = [known.get(n, []) for n in range(max(known, default=-1) + 1)]
+    candidates = Candidates(
+        ranked.queries,
+        trec_ids(ranked.documents.take(pa.array(ranked.numbers))).to_pylist(),
+        ranked.first_stage["first_rank"].to_numpy().astype(np.int64),
+        ranked.first_stage["first_score"].to_numpy(),
+        ranked.logits,
+    )
+    found = by_depth(qrels, listed, candidates)
+    return DepthSweep(
+        PRIMARY,
+        tuple(at.depth for at in found),
+        judgement.means[FIRST][PRIMARY],
+        tuple(at.reranked[PRIMARY] for at in found),
+        tuple(at.fused[PRIMARY] for at in found),
+        tuple(at.ceiling for at in found),
+    )
+
+
+def clicks_part(log: Log, ranked: Ranked, orders: Orders) -> Clicks | None:
+    """What the log's clicks say; None where it has none."""
+    clicked = log.lines["clicks"]
+    if orders.new is None or clicked.null_count == len(clicked):
+        return None
+    lists = [listed or [] for listed in clicked.to_pylist()]
+    if not any(lists):
+        return None
+    documents = ranked.documents.take(pa.array(ranked.numbers)).to_pylist()
+    ranks = Ranks(ranked.queries, documents, orders.first, orders.new)
+    return judge_clicks(log.lines["query"].to_numpy().astype(np.int64), lists, ranks)
+
+
+def agreement_part(
+    log: Log, ranked: Ranked, orders: Orders, frequency: Ints
+) -> tuple[Agreement, OrderAgreement] | None:
+    """How far the order changed; None where no reranker ran or nothing was ranked."""
+    if orders.new is None or not len(orders.new):
+        return None
+    found = agree(ranked.queries, orders.first, orders.new, PERSISTENCE)
+    words = np.array([len(text.split()) for text in log.queries["text"].to_pylist()], np.int64)
+    return found, OrderAgreement(
+        PERSISTENCE,
+        overall(found),
+        tuple(by_band(found, frequency[found.queries], FREQUENCIES)),
+        tuple(by_band(found, words[found.queries], WORDS)),
+    )
+
+
+def scores_part(ranked: Ranked, relevant: npt.NDArray[np.bool_] | None) -> Histogram | None:
+    """The distribution of the logits, those of relevant documents apart where these are known."""
+    if ranked.logits is None:
+        return None
+    if relevant is None or not relevant.any():
+        return histogram({"candidates": ranked.logits})
+    return histogram({"other": ranked.logits[~relevant], "relevant": ranked.logits[relevant]})
+
+
+def displacement_part(orders: Orders) -> Histogram | None:
+    """How far the new top ten moved up."""
+    if orders.new is None:
+        return None
+    top = (orders.new > 0) & (orders.new <= EXPLORER_DEPTH)
+    return histogram({"documents": orders.first[top] - orders.new[top]}, whole=True)
+
+
+def grades_of(ranked: Ranked, names: Names, qrels: Qrels) -> dict[int, int]:
+    """The grade of each candidate that is judged, by its row."""
+    known = names.of_query()
+    judged = {
+        number: {doc: grade for name in own for doc, grade in qrels.get(name, {}).items()}
+        for number, own in known.items()
+        if any(name in qrels for name in own)
+    }
+    rows = np.flatnonzero(np.isin(ranked.queries, np.array(list(judged), np.int64)))
+    ids = trec_ids(ranked.documents.take(pa.array(ranked.numbers[rows]))).to_pylist()
+    queries = ranked.queries[rows].tolist()
+    return {
+        row: judged[query][doc]
+        for row, query, doc in zip(rows.tolist(), queries, ids, strict=True)
+        if doc in judged[query]
+    }
+
+
+def explored_queries(
+    frequency: Ints, agreement: Agreement | None, judgement: Judgement | None, names: Names
+) -> tuple[Ints, Floats]:
+    """The numbers of the queries that the page shows, and the change of every query."""
+    change = np.zeros(len(frequency))
+    if agreement is not None:
+        change[agreement.queries] = agreement.change
+    chosen_by = change
+    if judgement is not None and "reranked" in judgement.by_query:
+        before, after = judgement.by_query[FIRST], judgement.by_query["reranked"]
+        chosen_by = np.zeros(len(frequency))
+        for number, own in names.of_query().items():
+            moved = [after[name] - before[name] for name in own if name in before]
+            chosen_by[number] = max(map(abs, moved), default=0.0)
+    return choose_queries(frequency, chosen_by, EXPLORER_QUERIES), change
+
+
+def shown_rows(ranked: Ranked, orders: Orders, chosen: Ints) -> Ints:
+    """The candidates of the chosen queries that stand high in either order."""
+    high = orders.first <= EXPLORER_DEPTH
+    if orders.new is not None:
+        high |= (orders.new > 0) & (orders.new <= EXPLORER_DEPTH)
+    rows: Ints = np.flatnonzero(high & np.isin(ranked.queries, chosen))
+    return rows
+
+
+def explorer_part(
+    log: Log,
+    ranked: Ranked,
+    orders: Orders,
+    chosen: Ints,
+    frequency: Ints,
+    change: Floats,
+    passages: Mapping[int, tuple[str, str]],
+    judgement: Judgement | None,
+    names: Names,
+    grades: Mapping[int, int],
+    clicked: Mapping[int, int],
+) -> Explorer:
+    """The explorer; `passages` are key and text of a row's passage."""
+    rows = shown_rows(ranked, orders, chosen)
+    by_query: dict[int, list[Candidate]] = {}
+    ids = ranked.documents.take(pa.array(ranked.numbers[rows])).to_pylist()
+    scores = ranked.first_stage["first_score"].to_numpy()
+    for row, doc_id in zip(rows.tolist(), ids, strict=True):
+        query = int(ranked.queries[row])
+        new = None if orders.new is None or not orders.new[row] else int(orders.new[row])
+        score, logit = float(scores[row]), None if ranked.logits is None else ranked.logits[row]
+        by_query.setdefault(query, []).append(
+            Candidate(
+                doc_id,
+                passages[row][0] if row in passages else None,
+                int(orders.first[row]),
+                None if np.isnan(score) else score,
+                new,
+                None if logit is None or np.isnan(logit) else float(logit),
+                grades.get(row),
+                clicked.get(row, 0),
+            )
+        )
+    known = names.of_query()
+    shown = []
+    for number in chosen.tolist():
+        before = after = None
+        if judgement is not None:
+            name = next(
+                (own for own in known.get(number, []) if own in judgement.by_query[FIRST]), ""
+            )
+            before = judgement.by_query[FIRST].get(name)
+            after = judgement.by_query.get("reranked", {}).get(name)
+        row = log.queries.slice(number, 1).select(["query_id", "text"]).to_pylist()[0]
+        shown.append(
+            ExplorerQuery(
+                row["query_id"],
+                row["text"],
+                int(frequency[number]),
+                float(change[number]),
+                before,
+                after,
+                tuple(by_query.get(number, [])),
+            )
+        )
+    texts = dict(passages[row] for row in rows.tolist() if row in passages)
+    scale = f"1 - rank-biased overlap (p = {PERSISTENCE})"
+    return Explorer(tuple(shown), log.queries.num_rows, EXPLORER_DEPTH, texts, scale, PRIMARY)
+
+
+def clicks_by_row(log: Log, ranked: Ranked) -> dict[int, int]:
+    """How many lines clicked a candidate, by its row, where any did."""
+    listed = log.lines["clicks"].combine_chunks()
+    line = pc.list_parent_indices(listed).to_numpy().astype(np.int64)
+    place = pc.index_in(pc.list_flatten(listed), value_set=ranked.documents)
+    number = place.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    once = np.unique(np.stack([line, number], axis=1)[number >= 0], axis=0)
+    query = log.lines["query"].to_numpy().astype(np.int64)[once[:, 0]]
+    size = max(len(ranked.documents), 1)
+    keys, counts = np.unique(query * size + once[:, 1], return_counts=True)
+    own = ranked.queries * size + ranked.numbers
+    rows = np.flatnonzero(np.isin(own, keys))
+    found = counts[np.searchsorted(keys, own[rows])]
+    return dict(zip(rows.tolist(), found.tolist(), strict=True))
+
+
+def judgement_of(ranked: Ranked, names: Names, qrels: Qrels) -> Judgement | None:
+    """The run judged, None where there are no judgements of its queries."""
+    if not qrels:
+        return None
+    runs = runs_of(ranked, names, qrels)
+    return judge(qrels, runs) if runs[FIRST] else None

@@ -1,0 +1,276 @@
+"""The page of a rerank run: what it says of itself, and whether reranking helped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines import quarantine
+from pipelines.config import Config
+from pipelines.config_file import resolved
+from pipelines.corpus.identity import passage
+from pipelines.queries.log import Ints, Log
+from pipelines.queries.outputs import Ranked
+from pipelines.queries.pairs import DistinctPairs
+from pipelines.queries.passages import Passages, rows_of
+from pipelines.queries.runs import Names, names_of
+from pipelines.queries.training_data import Evidence, Examples, chosen_queries, mine
+from pipelines.report import filling
+from pipelines.report.clicks import Clicks
+from pipelines.report.evidence import DepthSweep, OrderAgreement
+from pipelines.report.histograms import Lengths, histogram
+from pipelines.report.judged import Judgement
+from pipelines.report.metrics import Qrels
+from pipelines.report.pages import (
+    Cost,
+    Heading,
+    Model,
+    Origin,
+    Quarantined,
+    Reject,
+    RerankPage,
+)
+from pipelines.rerank_job import Job
+from pipelines.summary import RerankSummary
+
+_SOFTWARE = (
+    "tandem-retrieval",
+    "ray",
+    "lancedb",
+    "pylance",
+    "pyarrow",
+    "torch",
+    "sentence-transformers",
+)
+_EXAMPLES = 20
+_DOCUMENTS_A_READ = 512
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run's candidates, orders, judgements and clicks say; None where there is nothing.
+
+    Attributes:
+        names: the ids under which queries stand in run files.
+        orders: the ranks of all candidates.
+        frequency: how many lines ask each query.
+        grades, clicked: judgements and numbers of clicks of candidates, by row.
+        judgement, sweep, clicks, agreement: the evidence.
+        chosen: the queries that the page shows.
+        change: how far the order of each query changed.
+    """
+
+    names: Names
+    orders: filling.Orders
+    frequency: Ints
+    grades: Mapping[int, int]
+    clicked: Mapping[int, int]
+    judgement: Judgement | None
+    sweep: DepthSweep | None
+    clicks: Clicks | None
+    agreement: OrderAgreement | None
+    chosen: Ints
+    change: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, log: Log, ranked: Ranked, qrels: Qrels) -> Findings:
+        """Look at a ranked log."""
+        names, orders = names_of(log, set(qrels)), filling.Orders.of(ranked)
+        frequency = np.bincount(log.lines["query"].to_numpy(), minlength=log.queries.num_rows)
+        judgement = filling.judgement_of(ranked, names, qrels)
+        agreed = filling.agreement_part(log, ranked, orders, frequency)
+        agreement, shown = agreed or (None, None)
+        chosen, change = filling.explored_queries(frequency, agreement, judgement, names)
+        return cls(
+            names,
+            orders,
+            frequency,
+            filling.grades_of(ranked, names, qrels),
+            filling.clicks_by_row(log, ranked),
+            judgement,
+            filling.sweep_part(judgement, ranked, names, qrels) if judgement else None,
+            filling.clicks_part(log, ranked, orders),
+            shown,
+            chosen,
+            change,
+        )
+
+    def examples(self, ranked: Ranked, queries: int) -> list[Examples]:
+        """The candidates that training data are made of, none where no reranker ran."""
+        if ranked.logits is None or not queries:
+            return []
+        evidence = Evidence(self.grades, self.clicked.keys())
+        return mine(ranked, evidence, chosen_queries(ranked, evidence, self.frequency, queries))
+
+    def shown(self, ranked: Ranked) -> Ints:
+        """The candidates that the page shows."""
+        return filling.shown_rows(ranked, self.orders, self.chosen)
+
+
+def rerank_page(
+    job: Job,
+    summary: RerankSummary,
+    ranked: Ranked,
+    found: Findings,
+    texts: Mapping[int, tuple[str, str]],
+    lengths: Lengths | None,
+) -> RerankPage:
+    """Put the page of a run together; `texts` are key and text of the candidates' passages."""
+    relevant = np.zeros(ranked.first_stage.num_rows, bool)
+    relevant[[row for row, grade in found.grades.items() if grade > 0]] = True
+    judgement, rejects = found.judgement, job.log.rejected(summary.run)
+    return RerankPage(
+        heading=_heading(job, summary, found),
+        lines=summary.lines,
+        queries=summary.queries,
+        seconds=summary.seconds,
+        origin=_origin(job.config, summary),
+        judged=filling.judged_part(judgement, ranked, found.sweep) if judgement else None,
+        clicks=found.clicks,
+        agreement=found.agreement,
+        sweep=found.sweep,
+        scores=filling.scores_part(ranked, relevant if judgement else None),
+        displacement=filling.displacement_part(found.orders),
+        lengths=lengths,
+        explorer=filling.explorer_part(
+            job.log,
+            ranked,
+            found.orders,
+            found.chosen,
+            found.frequency,
+            found.change,
+            texts,
+            judgement,
+            found.names,
+            found.grades,
+            found.clicked,
+        ),
+        cost=_cost(summary),
+        quarantine=Quarantined(quarantine.by_reason(rejects), _examples(rejects)),
+    )
+
+
+def _heading(job: Job, summary: RerankSummary, found: Findings) -> Heading:
+    judgement = found.judgement
+    warnings = []
+    if summary.quarantined_by:
+        warnings.append(
+            f"{sum(summary.quarantined_by.values()):,} rows were rejected; see Quarantine."
+        )
+    if judgement and judgement.means["retrieved"]["Judged@10"] < 0.5:
+        warnings.append(
+            "Most of the first ten documents are not judged, and an unjudged one counts as "
+            "irrelevant."
+        )
+    return Heading(
+        title="Rerank",
+        run=summary.run,
+        date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        table=f"{job.place.name} in {job.place.uri}",
+        live=summary.live,
+        verdict=verdict(judgement, found.clicks, found.agreement),
+        warnings=tuple(warnings),
+    )
+
+
+def verdict(
+    judgement: Judgement | None, clicks: Clicks | None, agreement: OrderAgreement | None
+) -> str:
+    """One sentence: what the best evidence there is says."""
+    if judgement and judgement.comparisons:
+        best = max(judgement.comparisons, key=lambda arm: judgement.comparisons[arm].difference)
+        return judgement.verdict(best)
+    if clicks and clicks.lines:
+        moved = "up" if clicks.after > clicks.before else "down"
+        return (
+            f"Clicked documents moved {moved}: mean reciprocal rank {clicks.before:.3f} before and "
+            f"{clicks.after:.3f} after reranking, over {clicks.lines:,} lines with a click."
+        )
+    if agreement:
+        changed = agreement.overall.means["first_changed"] or 0.0
+        return (
+            f"Another document stands first for {changed:.0%} of {agreement.overall.queries:,} "
+            "queries; without judgements or clicks nothing says whether that is better."
+        )
+    return "No reranker ran: these are the first stage's results."
+
+
+def passage_texts(job: Job, ranked: Ranked, rows: Ints) -> dict[int, tuple[str, str]]:
+    """The key and the text of each row's passage: its best chunk, or its document's first."""
+    numbers = ranked.numbers[rows]
+    documents = ranked.documents.take(pa.array(np.unique(numbers))).to_pylist()
+    chunks: dict[str, str] = {}
+    first: dict[str, tuple[int, str]] = {}
+    for start in range(0, len(documents), _DOCUMENTS_A_READ):
+        part = documents[start : start + _DOCUMENTS_A_READ]
+        columns = ["chunk_id", "doc_id", "ordinal", "title", "text"]
+        for row in rows_of(job.dataset, part, columns).to_pylist():
+            chunks[row["chunk_id"]] = passage(row["title"], row["text"])
+            own = (row["ordinal"], row["chunk_id"])
+            first[row["doc_id"]] = min(first.get(row["doc_id"], own), own)
+    best = [None] * len(rows)
+    if ranked.chunk_ids is not None:
+        best = ranked.chunk_ids.take(pa.array(rows)).to_pylist()
+    names = ranked.documents.take(pa.array(numbers)).to_pylist()
+    keys = [key or first[name][1] for key, name in zip(best, names, strict=True)]
+    return {row: (key, chunks[key]) for row, key in zip(rows.tolist(), keys, strict=True)}
+
+
+def passage_lengths(
+    job: Job, summary: RerankSummary, passages: Passages, pairs: DistinctPairs | None
+) -> Lengths | None:
+    """The lengths of the distinct passages in the reranker's tokens, None where it counts none."""
+    if pairs is None or job.scorer is None or "token_ids" not in passages.chunks.column_names:
+        return None
+    tokens = pc.list_value_length(passages.chunks["token_ids"]).to_numpy()[np.unique(pairs.passage)]
+    spread = histogram({"passages": tokens}, whole=True)
+    return Lengths(spread, len(pairs.query), summary.cut or 0, job.scorer.max_length)
+
+
+def _cost(summary: RerankSummary) -> Cost | None:
+    if summary.distinct_pairs is None:
+        return None
+    gpus = summary.resources["scorer"]["actor_gpus"]
+    return Cost(
+        pairs=summary.pairs or 0,
+        distinct_pairs=summary.distinct_pairs,
+        scored=summary.scored or 0,
+        reused=summary.reused or 0,
+        resumed=summary.resumed or 0,
+        tokens=summary.tokens,
+        padding=summary.padding_share,
+        pairs_per_second=summary.rates.get("pairs_per_second"),
+        device="GPU" if gpus else "CPU",
+        dtype=str(summary.dtype),
+    )
+
+
+def _origin(config: Config, summary: RerankSummary) -> Origin:
+    models = [Model("encoder", summary.models["encoder"], None, summary.models["encoder_digest"])]
+    if "reranker" in summary.models:
+        digest = summary.models["reranker_digest"]
+        models.append(Model("reranker", summary.models["reranker"], None, digest))
+    return Origin(resolved(config), software(), tuple(models))
+
+
+def software() -> Mapping[str, str]:
+    """The versions of what matters, as they are installed."""
+    found = {}
+    for name in _SOFTWARE:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # it runs from a copy of its source
+    return found
+
+
+def _examples(rejects: pa.Table) -> tuple[Reject, ...]:
+    columns = ["source", "position", "doc_id", "reason", "message"]
+    return tuple(Reject(**row) for row in rejects.slice(0, _EXAMPLES).select(columns).to_pylist())

@@ -1,0 +1,235 @@
+"""What all stages of a rerank run share, found out once at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from pipelines.cluster import TallyActor, cluster_nodes, quiet_ray_data, run_tasks, runner
+from pipelines.config import Config, Queries
+from pipelines.errors import UsageError
+from pipelines.index_job import describe_configured
+from pipelines.models.load import EncoderSpec, ScorerSpec, describe_scorer, locate
+from pipelines.models.processor import dtype_here
+from pipelines.queries.log import Ints, Log, read_log
+from pipelines.queries.outputs import judgements, load_judgements, output_folder
+from pipelines.queries.scores import Store, score_place, scorer_key
+from pipelines.resources import Stages, plan_stages
+from pipelines.summary import RerankSummary, require_writable
+from pipelines.table.place import Place
+from pipelines.table.publish import open_live, require_same_encoder
+from pipelines.table.schema import fingerprints_of
+from pipelines.table.search import Floats, Where, full_text_columns
+from pipelines.table.where import conditions
+
+NO_RERANKER = "none"
+
+
+@dataclass(frozen=True)
+class RerankRequest:
+    """What a rerank run is asked for beside its configuration.
+
+    Attributes:
+        limit: take the first lines only.
+        reuse: take scores of earlier runs, and keep this one's for later ones.
+    """
+
+    limit: int | None = None
+    reuse: bool = True
+
+
+@dataclass(frozen=True)
+class RerankModels:
+    """How a run comes to its models: what describes them, and what brings the actors' classes.
+
+    Actors are made with the arguments of `EncodeQueries` and of `ScorePairs`.
+    """
+
+    describe_encoder: Callable[[Config], EncoderSpec]
+    describe_scorer: Callable[[Config], ScorerSpec]
+    encode_stage: Callable[[], type[Any]]
+    score_stage: Callable[[], type[Any]]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The distinct texts of a log's queries, and the number of each query's text."""
+
+    values: pa.Array
+    of_query: Ints
+
+    @classmethod
+    def of(cls, log: Log) -> Texts:
+        """Those of a log."""
+        encoded = log.queries["text"].combine_chunks().dictionary_encode()
+        return cls(encoded.dictionary, encoded.indices.to_numpy().astype(np.int64))
+
+    def fan_out(self, found: pa.Table, documents: pa.Array) -> tuple[Ints, Ints, Floats]:
+        """What was found for texts, for the queries with these: query, document and score."""
+        found = found.sort_by([("query", "ascending"), ("score", "descending")])
+        text = found["query"].to_numpy().astype(np.int64)
+        counts = np.bincount(text, minlength=len(self.values))
+        starts = np.cumsum(counts) - counts
+        own = counts[self.of_query]
+        query = np.repeat(np.arange(len(own)), own)
+        within = np.arange(len(query)) - np.repeat(np.cumsum(own) - own, own)
+        row = np.repeat(starts[self.of_query], own) + within
+        number = pc.index_in(found["doc_id"].combine_chunks(), value_set=documents).to_numpy()
+        return query, number[row].astype(np.int64), found["score"].to_numpy()[row]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all stages of a run share; `dtype` is what the scorer computes in."""
+
+    config: Config
+    request: RerankRequest
+    models: RerankModels
+    place: Place
+    dataset: lance.LanceDataset
+    log: Log
+    texts: Texts
+    qrels: dict[str, dict[str, int]]
+    where: Where
+    encoder: EncoderSpec
+    scorer: ScorerSpec | None
+    dtype: str | None
+    store: Store | None
+    encoding: Stages
+    scoring: Stages
+    tally: TallyActor
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether anything is searched for, or some document may have too many chunks."""
+        reranker, queries = self.config.reranker, self.config.require_queries()
+        chooses = self.scorer is not None and reranker.aggregate != "first"
+        return queries.candidates != "logged" or chooses
+
+    def announcement(self) -> str:
+        """What the run is about to do, in a sentence."""
+        queries = self.config.require_queries()
+        rejected = sum(table.num_rows for table in self.log.rejects)
+        way = "hybrid search" if queries.hybrid else "vector search"
+        source = {"retrieved": way, "logged": "the log's", "both": f"the log's and {way}"}
+        return (
+            f"{self.log.lines.num_rows:,} lines ask {self.log.queries.num_rows:,} distinct "
+            f"queries; {rejected:,} rejected. Candidates: {source[queries.candidates]}, "
+            f"{queries.top_k} documents at most."
+        )
+
+    def describe(self, summary: RerankSummary) -> None:
+        """Put into the summary what is known before the work."""
+        summary.live = self.dataset.version
+        summary.lines, summary.queries = self.log.lines.num_rows, self.log.queries.num_rows
+        summary.models = {"encoder": self.encoder.name, "encoder_digest": self.encoder.fingerprint}
+        if self.scorer is not None:
+            summary.models |= {
+                "reranker": self.scorer.name,
+                "reranker_digest": self.scorer.fingerprint,
+                "label": self.scorer.label,
+                "max_length": self.scorer.max_length,
+            }
+        summary.dtype = self.dtype
+        summary.resources = {"encoder": asdict(self.encoding), "scorer": asdict(self.scoring)}
+
+
+def prepare(config: Config, request: RerankRequest, models: RerankModels, run: str) -> Job:
+    """Fit the run to the cluster, read the log and describe the models.
+
+    Raises:
+        UsageError: the configuration names what does not exist or cannot be.
+    """
+    quiet_ray_data()
+    queries, place = config.require_queries(), Place.of(config.table)
+    require_writable(output_folder(config) / "summary.json", "output.path")
+    dataset = open_live(place)
+    nodes = cluster_nodes()
+    encoding = plan_stages(nodes, config.resources.encoder, "resources.encoder")
+    scoring = plan_stages(nodes, config.resources.scorer, "resources.scorer")
+    where = _search_of(queries, dataset)
+    path = judgements(config)
+    qrels = load_judgements(path) if path else {}
+    log = read_log(queries, request.limit, runner(encoding))
+    encoder = models.describe_encoder(config)
+    require_same_encoder(fingerprints_of(dataset.schema), encoder.fingerprint, encoder.name)
+    scorer, dtype, store = None, None, None
+    if config.reranker.model != NO_RERANKER:
+        scorer = models.describe_scorer(config)
+        dtype = _dtype_of(config, scoring)
+        key = scorer_key(scorer.fingerprint, scorer.max_length, dtype)
+        store = Store(score_place(place), run, key, datetime.now(UTC).date())
+    return Job(
+        config,
+        request,
+        models,
+        place,
+        dataset,
+        log,
+        Texts.of(log),
+        qrels,
+        where,
+        encoder,
+        scorer,
+        dtype,
+        store,
+        encoding,
+        scoring,
+        TallyActor(),
+    )
+
+
+def _search_of(queries: Queries, dataset: lance.LanceDataset) -> Where:
+    """The conditions of the search, which must be possible."""
+    if queries.candidates == "logged":
+        return None
+    if queries.hybrid and not full_text_columns(dataset):
+        raise UsageError(
+            "queries.hybrid is true and the published version has no full-text index; set "
+            "index.full_text to true and run `tandem index`."
+        )
+    return conditions(queries.filter, dataset.schema)
+
+
+def _describe_scorer(config: Config) -> ScorerSpec:
+    reranker = config.reranker
+    return describe_scorer(
+        locate(reranker.model, reranker.revision, "scorer"),
+        max_length=reranker.max_length,
+        label=reranker.label,
+        trust_remote_code=reranker.model in config.trust.remote_code,
+    )
+
+
+def _dtype_of(config: Config, stages: Stages) -> str:
+    """What the scorers compute in, found out where they will: scores belong to a dtype."""
+    wanted = config.reranker.dtype
+    if wanted != "auto":
+        return wanted
+    options = stages.actor if stages.actor_gpus else stages.task
+    ((ref,),) = run_tasks(dtype_here, [(bool(stages.actor_gpus),)], **options)
+    found: str = ray.get(ref)
+    return found
+
+
+def _encode_queries() -> type[Any]:
+    from pipelines.models.stages import EncodeQueries
+
+    return EncodeQueries
+
+
+def _score_pairs() -> type[Any]:
+    from pipelines.models.stages import ScorePairs
+
+    return ScorePairs
+
+
+REAL_MODELS = RerankModels(describe_configured, _describe_scorer, _encode_queries, _score_pairs)
