@@ -141,6 +141,8 @@ def show_index(config: Config, summary: IndexSummary) -> None:
                 f"{summary.purge['unrecorded']} files that runs wrote and never recorded may hold "
                 f"copies; clean-up removes the last of them after {summary.purge['gone_by']}."
             )
+    if summary.report is not None:
+        say(f"Report: {summary.report}", soft_wrap=True)
     where = f"{config.table.uri}, table {config.table.name}"
     if summary.live is None:
         say(f"Version {summary.version} waits in {where}; nothing is live there yet.")

@@ -31,6 +31,7 @@ from pipelines.corpus.origin import COPIED
 from pipelines.counting import count_plan, count_staged
 from pipelines.errors import NotPublished, TandemError
 from pipelines.index_job import REAL_MODELS, Job, Models, prepare
+from pipelines.index_report import Throughput, reported
 from pipelines.interrupt import Interrupt
 from pipelines.planning import Found, look, missing_documents
 from pipelines.progress import Progress
@@ -90,10 +91,12 @@ def index(
         spec = job.source.spec
         summary.models = {"encoder": spec.name, "digest": spec.fingerprint}
 
+    throughput = Throughput()
     with (
         closing(job.tally),
         leased(job.place.lease, summary.run, request.wait, progress.say) as lease,
         recorded(job.place, summary),
+        reported(job, summary, throughput),
     ):
         ledger.discard_old(job.place.ledger)
         found = look(job, summary.run, clock, progress)
@@ -115,7 +118,8 @@ def index(
             with clock.stage("encode"):
                 base = restore_base(job.place, base)
                 dataset = base.dataset or create_empty(job.place, found.shape.schema)
-                found = _stage_missing(job, found, summary, progress, interrupt)
+                with throughput.sampled(lambda: job.tally.read().get("encoded", 0)):
+                    found = _stage_missing(job, found, summary, progress, interrupt)
             with clock.stage("commit"):
                 staged = _staged(job, found, summary)
                 lease.require()

@@ -40,11 +40,10 @@ def read(place: Place, run: str | None) -> pa.Table:
     """The rejects of one run; without a name, of the newest run that had any."""
     if not (Path(place.quarantine) / "_versions").is_dir():
         return SCHEMA.empty_table()
-    rejects = lance.dataset(place.quarantine).to_table()
-    chosen = run or pc.max(rejects["run"]).as_py()
-    return rejects.filter(pc.equal(rejects["run"], chosen)).sort_by(
-        [("source", "ascending"), ("position", "ascending")]
-    )
+    dataset = lance.dataset(place.quarantine)
+    chosen = run or pc.max(dataset.to_table(columns=["run"])["run"]).as_py()
+    rejects = dataset.to_table(filter=pc.field("run") == pa.scalar(chosen, pa.string()))
+    return rejects.sort_by([("source", "ascending"), ("position", "ascending")])
 
 
 def forget(place: Place, doc_ids: Sequence[str]) -> None:

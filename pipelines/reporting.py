@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import numpy.typing as npt
@@ -28,28 +27,18 @@ from pipelines.report.evidence import DepthSweep, OrderAgreement
 from pipelines.report.histograms import Lengths, histogram
 from pipelines.report.judged import Judgement
 from pipelines.report.metrics import Qrels
+from pipelines.report.origin import examples, software
 from pipelines.report.pages import (
     Cost,
     Heading,
     Model,
     Origin,
     Quarantined,
-    Reject,
     RerankPage,
 )
 from pipelines.rerank_job import Job
 from pipelines.summary import RerankSummary
 
-_SOFTWARE = (
-    "tandem-retrieval",
-    "ray",
-    "lancedb",
-    "pylance",
-    "pyarrow",
-    "torch",
-    "sentence-transformers",
-)
-_EXAMPLES = 20
 _DOCUMENTS_A_READ = 512
 
 
@@ -153,7 +142,7 @@ def rerank_page(
             found.clicked,
         ),
         cost=_cost(summary),
-        quarantine=Quarantined(quarantine.by_reason(rejects), _examples(rejects)),
+        quarantine=Quarantined(quarantine.by_reason(rejects), examples(rejects)),
     )
 
 
@@ -258,19 +247,3 @@ def _origin(config: Config, summary: RerankSummary) -> Origin:
         digest = summary.models["reranker_digest"]
         models.append(Model("reranker", summary.models["reranker"], None, digest))
     return Origin(resolved(config), software(), tuple(models))
-
-
-def software() -> Mapping[str, str]:
-    """The versions of what matters, as they are installed."""
-    found = {}
-    for name in _SOFTWARE:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue  # it runs from a copy of its source
-    return found
-
-
-def _examples(rejects: pa.Table) -> tuple[Reject, ...]:
-    columns = ["source", "position", "doc_id", "reason", "message"]
-    return tuple(Reject(**row) for row in rejects.slice(0, _EXAMPLES).select(columns).to_pylist())

@@ -158,7 +158,6 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
     where = _search_of(queries, dataset)
     path = judgements(config)
     qrels = load_judgements(path) if path else {}
-    log = read_log(queries, request.limit, runner(encoding))
     encoder = models.describe_encoder(config)
     require_same_encoder(fingerprints_of(dataset.schema), encoder.fingerprint, encoder.name)
     scorer, dtype, store = None, None, None
@@ -167,6 +166,7 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
         dtype = _dtype_of(config, scoring)
         key = scorer_key(scorer.fingerprint, scorer.max_length, dtype)
         store = Store(score_place(place), run, key, datetime.now(UTC).date())
+    log = read_log(queries, request.limit, runner(encoding))
     return Job(
         config,
         request,

@@ -80,6 +80,7 @@ class IndexSummary(_Planned):
     resources: dict[str, Any] = field(default_factory=dict)
     config_digest: str | None = None
     purge: dict[str, Any] | None = None
+    report: str | None = None
     state: str = "running"
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
 

@@ -1,6 +1,7 @@
 """Parts, lists, trials, purges, holds: the options of an index run, and the commands around it."""
 
 import json
+from pathlib import Path
 
 import lance
 import numpy as np
@@ -22,6 +23,10 @@ from typer.testing import CliRunner
 from jobs.__main__ import app
 from pipelines import quarantine
 from pipelines.errors import NotPublished, UsageError
+from pipelines.indexing import index
+from pipelines.progress import Silent
+from pipelines.request import Request
+from pipelines.summary import IndexSummary
 from pipelines.table.history import list_versions
 from pipelines.table.place import Place
 from pipelines.table.publish import live_version
@@ -239,12 +244,12 @@ def metrics_of(folder, version):
 def test_another_index_is_built_without_encoding_and_is_published_like_rows(indexed, small_encoder):
     folder, config = indexed
     before = newest_version(folder)
-    for index, reason, metrics in (
+    for settings, reason, metrics in (
         ({"vector": "ivf_flat"}, "index.vector", ["cosine"]),
         ({"vector": "ivf_flat", "metric": "l2"}, "index.metric", ["l2"]),
         ({"vector": "none"}, "index.vector", []),
     ):
-        config = configured(folder, small_encoder, index=index)
+        config = configured(folder, small_encoder, index=settings)
         plan = run_plan(config, fake_models())
         assert (plan.rebuild, plan.reasons, plan.encoded) == (False, [reason], 0)
         summary = run_index(config, fake_models())
@@ -290,3 +295,28 @@ def test_nothing_is_purged_for_a_version_that_fails_its_checks(indexed, small_en
     with pytest.raises(NotPublished, match="Nothing was purged"):
         run_index(config, fake_models(), delete=("nobody",), purge=True)
     assert live in [item["version"] for item in list_versions(Place.of(config.table))]
+
+
+def page_of(summary):
+    return Path(summary.report).read_text(encoding="utf-8")
+
+
+def test_every_run_leaves_a_page(indexed, small_encoder):
+    folder, config = indexed
+    rows = [document(n, edition=int(n == 3)) for n in range(8)]
+    write_jsonl(folder / "corpus.jsonl", [*rows, {"id": "bad", "text": "<b>"}, {"id": None}])
+    first = run_index(config, fake_models(), only_add=True)
+    page = page_of(first)
+    assert f"Version {first.version} is live: 1 new, 1 changed documents." in page
+    assert "missing_id" in page
+    assert "Recall@10 of the index" in page
+    assert "<b>" not in page
+    nothing = run_index(config, fake_models(), only_add=True)
+    assert "Nothing to do" in page_of(nothing)
+    write_jsonl(folder / "corpus.jsonl", rows[:2])
+    refused = IndexSummary()
+    strict = configured(folder, small_encoder, publish={"max_deleted_fraction": 0.1})
+    with pytest.raises(NotPublished):
+        index(strict, refused, Silent(), Request(), fake_models())
+    assert "was not published" in page_of(refused)
+    assert live_version(Place.of(config.table)) == first.version

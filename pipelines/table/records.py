@@ -18,6 +18,7 @@ def keep_record(place: Place, summary: IndexSummary) -> None:
     write_json(place.runs / f"{summary.run}.json", summary)
     for file in sorted(place.runs.glob("*.json"))[:-_MOST_RECORDS]:
         file.unlink(missing_ok=True)
+        file.with_suffix(".html").unlink(missing_ok=True)
 
 
 @contextmanager
