@@ -78,3 +78,16 @@ class Tell:
     def __call__(self, **counts: float) -> None:
         """Send counts."""
         self._tally.add.remote(counts)
+
+
+class Counted:
+    """A stage over tables that tells how many rows it has worked on, under a name."""
+
+    def __init__(self, stage: Callable[[Any], Any], tell: Callable[..., None], name: str) -> None:
+        self._stage, self._tell, self._name = stage, tell, name
+
+    def __call__(self, table: Any) -> Any:  # noqa: ANN401 - tables of Arrow's
+        """Work on a table."""
+        made = self._stage(table)
+        self._tell(**{self._name: table.num_rows})
+        return made

@@ -108,11 +108,14 @@ class Job:
     tally: TallyActor
 
     @property
-    def needs_vectors(self) -> bool:
-        """Whether anything is searched for, or some document may have too many chunks."""
-        reranker, queries = self.config.reranker, self.config.require_queries()
-        chooses = self.scorer is not None and reranker.aggregate != "first"
-        return queries.candidates != "logged" or chooses
+    def searches(self) -> bool:
+        """Whether anything is searched for."""
+        return self.config.require_queries().candidates != "logged"
+
+    def done(self, name: str) -> tuple[float, float]:
+        """How many rows of a stage are worked on, and of how many."""
+        sums = self.tally.read()
+        return sums.get(name, 0), sums.get(f"{name}_of", 0)
 
     def announcement(self) -> str:
         """What the run is about to do, in a sentence."""

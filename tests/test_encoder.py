@@ -57,7 +57,7 @@ def test_vectors_are_those_of_sentence_transformers(folder: str) -> None:
     heard: list[tuple[int, int]] = []
     for batch_tokens in (40, 4_096):
         encoder = Encoder(spec, dtype="float32", device="cpu", batch_tokens=batch_tokens)
-        vectors = encoder.encode(tokens, lambda rows, count: heard.append((rows, count)))
+        vectors = encoder.encode(tokens, lambda rows, count, padded: heard.append((rows, count)))
         assert vectors.dtype == np.float32
         assert vectors.shape == (len(TEXTS), spec.dimension)
         np.testing.assert_allclose(vectors, documents, atol=1e-5)
@@ -157,14 +157,14 @@ def test_what_does_not_fit_into_memory_is_halved() -> None:
         return torch.tensor(rows)[:, None] * 10.0
 
     out = np.zeros((5, 1), np.float32)
-    heard: list[tuple[int, int]] = []
+    heard: list[tuple[int, int, int]] = []
     lengths = np.arange(5)
     limit = 2
     batches = [np.array([4, 0, 2, 1]), np.array([3])]
     run(batches, forward, out, lengths, lambda *told: heard.append(told))
     assert out[:, 0].tolist() == [0, 10, 20, 30, 40]
     assert tried == [[4, 0, 2, 1], [4, 0], [2, 1], [3]]
-    assert heard == [(2, 4), (2, 3), (1, 3)]
+    assert heard == [(2, 4, 8), (2, 3, 4), (1, 3, 3)]
     limit = 0
     with pytest.raises(torch.OutOfMemoryError):
         run(batches, forward, out, lengths, None)

@@ -113,7 +113,7 @@ def test_the_resolved_configuration_is_printed(tmp_path, small_encoder):
     result = tandem("plan", config, "--config", "--set", "keep.versions=3")
     assert result.exit_code == 0
     shown = yaml.safe_load(result.stdout)
-    assert shown["keep"] == {"versions": 3, "days": 7}
+    assert shown["keep"] == {"versions": 3, "days": 7, "score_days": 30}
     assert shown["publish"] == {"auto": True, "max_deleted_fraction": 0.2}
     (tmp_path / "again.yaml").write_text(result.stdout)
     assert tandem("plan", tmp_path / "again.yaml", "--config").stdout == result.stdout

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 
 import lance
 import numpy as np
@@ -12,7 +13,7 @@ from deaths import ended, start
 from fake_models import fake_models, fake_rerank_models
 from running import configured, document, run_index, run_rerank, write_config, write_jsonl
 
-from pipelines.queries.scores import score_place
+from pipelines.queries.scores import Wanted, score_place
 from pipelines.table import ledger
 from pipelines.table.place import Place
 
@@ -161,7 +162,7 @@ def test_a_signal_stages_what_is_in_flight(place_of, cluster, specs):
     plan = {"ledger": 1, "do": "term", "folder": str(place_of.scores.ledger)}
     plan["fake_rerank"] = str(specs)
     file = place_of.path / "out.json"
-    process = start(cluster, plan, "rerank", place_of.file(), "--json", file, FAKE_SECONDS="2")
+    process = start(cluster, plan, "rerank", place_of.file(), "--json", file, FAKE_SECONDS="1")
     code, said = ended(process)
     assert code == 1, said
     assert "goes on from what is staged" in said
@@ -193,13 +194,31 @@ def test_two_runs_on_one_folder_at_once_one_refuses(place_of, cluster, specs, tm
 
 
 def test_another_order_of_lines_and_smaller_batches_give_the_same_ranks(place_of, monkeypatch):
-    from pipelines import reranking
+    from pipelines import scoring
 
     place_of.log(lines(40))
     place_of.run(reuse=False)
     rows = place_of.rows()
     order = np.random.default_rng(0).permutation(40)
     place_of.log([lines(40)[place] for place in order])
-    monkeypatch.setattr(reranking, "_ROWS_A_BATCH", {"cpu": 64})
+    monkeypatch.setattr(scoring, "_ROWS_A_BATCH", {"cpu": 64})
     place_of.run(reuse=False)
     assert place_of.rows() == rows
+
+
+def test_what_another_run_keeps_meanwhile_is_not_missed(place_of, monkeypatch):
+    from pipelines import scoring
+
+    plain = scoring._score_and_stage
+
+    def staged_and_taken(job, inputs, pairs):
+        plain(job, inputs, pairs)
+        other = replace(job.store, run="another")
+        nothing = Wanted.of(other.scorer, *(np.empty(0, "S16") for _ in range(2)))
+        assert other.keep(nothing, 30.0, lambda tasks: [task() for task in tasks])
+
+    monkeypatch.setattr(scoring, "_score_and_stage", staged_and_taken)
+    place_of.log(lines(5))
+    summary = place_of.run()
+    assert summary.scored == 5 * TOP_K == len(place_of.rows())
+    assert lance.dataset(place_of.scores.dataset).count_rows() == 5 * TOP_K

@@ -122,6 +122,7 @@ def test_another_id_that_is_judged_has_its_own_entry(rerank_on, tmp_path):
         assert run["q3"] == run["q0"]
 
 
+@pytest.mark.slow
 def test_the_order_of_the_log_does_not_change_scores(rerank_on):
     _, out, _ = rerank_on(lines_of(TEXTS))
     first = pq.read_table(out / "reranked.parquet").to_pylist()

@@ -126,5 +126,5 @@ def test_half_precision_is_near(tmp_path: Path) -> None:
     queries, passages = tokenised(spec)
     scorer = Scorer(spec, dtype="bfloat16", device="cpu")
     assert scorer.dtype == "bfloat16"
-    logits, _ = scorer.score(queries, passages, BOTH)
+    logits, _, _ = scorer.score(queries, passages, BOTH)
     np.testing.assert_allclose(logits, own_logits(spec), atol=0.05)

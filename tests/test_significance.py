@@ -108,3 +108,10 @@ def test_no_queries():
     found = compare({}, {})
     assert (found.difference, found.p_value, found.t_p_value) == (0.0, 1.0, None)
     assert (found.wins, found.ties, found.losses) == (0, 0, 0)
+
+
+def test_differences_however_small_are_compared():
+    found = compare_differences(np.array([0.0, 5.2e-268, 3e-268]))
+    like = compare_differences(np.array([0.0, 0.52, 0.3]))
+    assert found.effect == pytest.approx(like.effect)
+    assert found.t_p_value == pytest.approx(like.t_p_value)

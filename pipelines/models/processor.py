@@ -11,9 +11,10 @@ def dtype_here(on_gpu: bool) -> str:
     """What `auto` stands for on this machine: the name of a torch dtype."""
     if not on_gpu and (flags := _cpu_flags()) is not None:
         return "bfloat16" if flags & _CPU_FLAGS else "float32"
+    from pipelines.models.forward import choose_device
     from pipelines.models.opening import resolve_dtype
 
-    return resolve_dtype("auto", "cuda" if on_gpu else "cpu")
+    return resolve_dtype("auto", choose_device(None, None))
 
 
 def _cpu_flags() -> set[str] | None:

@@ -75,11 +75,11 @@ def select_chunks(
     aggregate: Aggregate,
     max_chunks: int,
     long: Chunks | None,
-    near: Nearness,
+    near: Nearness | None,
 ) -> Selection:
     """The chunks that stand for each candidate: all, the first, or those nearest to the query.
 
-    `long` are those of `long_documents`, None if there are none.
+    `long` are those of `long_documents`; None, as `near` then is, if there are none.
     """
     document = first_stage["document"].to_numpy().astype(np.int64)
     first, count = passages.starts[document], passages.counts[document]
@@ -88,7 +88,7 @@ def select_chunks(
     candidate = np.repeat(np.arange(len(document)), kept)
     within = np.arange(len(candidate)) - np.repeat(begins, kept)
     rows = np.flatnonzero(count > max_chunks)
-    if long is not None:
+    if long is not None and near is not None:
         names = passages.documents.take(pa.array(document[rows]))
         number = pc.index_in(names, value_set=long.doc_ids).to_numpy().astype(np.int64)
         query = first_stage["query"].to_numpy()[rows]

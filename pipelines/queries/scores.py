@@ -158,12 +158,12 @@ class Store:
 
     def _keep(self, wanted: Wanted, days: float, run: Run) -> None:
         base = create_empty(self.place, SCORES)
-        entries = [
-            entry
-            for entry in ledger.read_entries(self.place.ledger)
-            if ledger.data_file(self.place.dataset, entry.fragment).is_file()
-        ]
-        keys = [_keys(pa.ipc.open_file(entry.file).read_all()) for entry in entries]
+        entries, keys = [], []
+        for entry in ledger.read_entries(self.place.ledger):
+            rows = _entry_rows(entry.file)
+            if rows is not None and ledger.data_file(self.place.dataset, entry.fragment).is_file():
+                entries.append(entry)
+                keys.append(_keys(rows))
         every = np.concatenate([np.empty(0, "S48"), *keys])
         limits = (self.today - timedelta(days=days), self.today - timedelta(days=days / 2))
         reviews = run([partial(_review, *part, wanted, every, *limits) for part in _parts(base)])
@@ -254,13 +254,19 @@ def _find_staged(files: Sequence[Path], wanted: Wanted) -> pa.Table:
     """A task: the wanted scores of some entries."""
     tables = [SCORES.empty_table()]
     for file in files:
-        try:
-            rows = pa.ipc.open_file(file).read_all().replace_schema_metadata()
-        except FileNotFoundError:
-            continue  # another run has committed it since
-        own = pc.equal(rows["scorer"], pa.scalar(wanted.scorer, pa.binary(16)))
-        tables.append(rows.filter(own))
+        rows = _entry_rows(file)
+        if rows is not None:
+            own = pc.equal(rows["scorer"], pa.scalar(wanted.scorer, pa.binary(16)))
+            tables.append(rows.filter(own))
     return _found(pa.concat_tables(tables), wanted)
+
+
+def _entry_rows(file: Path) -> pa.Table | None:
+    """The rows of an entry, None if another run has committed it since it was listed."""
+    try:
+        return pa.ipc.open_file(file).read_all().replace_schema_metadata()
+    except FileNotFoundError:
+        return None
 
 
 def _review(

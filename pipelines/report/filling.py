@@ -107,12 +107,14 @@ def sweep_part(
         return None
     known = names.of_query()
     listed: list[Sequence[str]] = [known.get(n, []) for n in range(max(known, default=-1) + 1)]
+    judged = [number for number, own in known.items() if any(name in qrels for name in own)]
+    rows = np.flatnonzero(np.isin(ranked.queries, np.array(judged, np.int64)))
     candidates = Candidates(
-        ranked.queries,
-        trec_ids(ranked.documents.take(pa.array(ranked.numbers))).to_pylist(),
-        ranked.first_stage["first_rank"].to_numpy().astype(np.int64),
-        ranked.first_stage["first_score"].to_numpy(),
-        ranked.logits,
+        ranked.queries[rows],
+        trec_ids(ranked.documents.take(pa.array(ranked.numbers[rows]))).to_pylist(),
+        ranked.first_stage["first_rank"].to_numpy().astype(np.int64)[rows],
+        ranked.first_stage["first_score"].to_numpy()[rows],
+        ranked.logits[rows],
     )
     found = by_depth(qrels, listed, candidates)
     return DepthSweep(
@@ -130,12 +132,15 @@ def clicks_part(log: Log, ranked: Ranked, orders: Orders) -> Clicks | None:
     clicked = log.lines["clicks"]
     if orders.new is None or clicked.null_count == len(clicked):
         return None
-    lists = [listed or [] for listed in clicked.to_pylist()]
-    if not any(lists):
+    counts = pc.fill_null(pc.list_value_length(clicked), 0).to_numpy()
+    lines = np.flatnonzero(counts)
+    if not len(lines):
         return None
-    documents = ranked.documents.take(pa.array(ranked.numbers)).to_pylist()
-    ranks = Ranks(ranked.queries, documents, orders.first, orders.new)
-    return judge_clicks(log.lines["query"].to_numpy().astype(np.int64), lists, ranks)
+    queries = log.lines["query"].to_numpy().astype(np.int64)[lines]
+    rows = np.flatnonzero(np.isin(ranked.queries, queries))
+    documents = ranked.documents.take(pa.array(ranked.numbers[rows])).to_pylist()
+    ranks = Ranks(ranked.queries[rows], documents, orders.first[rows], orders.new[rows])
+    return judge_clicks(queries, clicked.take(pa.array(lines)).to_pylist(), ranks)
 
 
 def agreement_part(

@@ -105,10 +105,12 @@ def _student(
         return 0.0, 0.0, 0.0, 1.0
     if np.ptp(differences) <= 1e-12 * abs(mean):
         return None, None, None, None
-    deviation = float(differences.std(ddof=1))
-    error = deviation / math.sqrt(queries)
-    margin = critical_t(queries - 1) * error
-    return mean - margin, mean + margin, mean / deviation, two_sided_t(mean / error, queries - 1)
+    scale = float(np.abs(differences).max())  # without it the squares of tiny ones are 0
+    deviation = float((differences / scale).std(ddof=1))
+    effect = mean / scale / deviation
+    margin = critical_t(queries - 1) * deviation * scale / math.sqrt(queries)
+    p_value = two_sided_t(effect * math.sqrt(queries), queries - 1)
+    return mean - margin, mean + margin, effect, p_value
 
 
 def _randomisation(differences: Floats, seed: int) -> float:
