@@ -220,6 +220,7 @@ def test_a_run_that_fails_is_told_by_versions(indexed, small_encoder):
     assert "max_deleted_fraction" in said
 
 
+@pytest.mark.slow
 def test_old_published_versions_are_cleaned_up(indexed, small_encoder):
     folder, _ = indexed
     config = configured(folder, small_encoder, keep={"versions": 2, "days": 0})
