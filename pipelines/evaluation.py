@@ -19,11 +19,11 @@ from pipelines.queries.outputs import (
     load_judgements,
     output_folder,
 )
-from pipelines.queries.reranked import read_reranked
 from pipelines.queries.runs import read_run
 from pipelines.report.depth import by_depth
 from pipelines.report.judged import judge
 from pipelines.report.metrics import most_changed
+from pipelines.report.reranked import read_reranked
 from pipelines.summary import EvaluateSummary
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import lance
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.table.place import Place
+
+
+class Rejected(NamedTuple):
+    """A row, line or candidate that does not come out: where it stands, and why."""
+
+    source: str
+    position: int
+    doc_id: str | None
+    reason: str
+    message: str
+
 
 SCHEMA = pa.schema(
     [

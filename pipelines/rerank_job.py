@@ -27,7 +27,7 @@ from pipelines.summary import RerankSummary, require_writable
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live, require_same_encoder
 from pipelines.table.schema import fingerprints_of
-from pipelines.table.search import Floats, Where, full_text_columns
+from pipelines.table.search import Floats, Where, full_text_columns, members
 from pipelines.table.where import conditions
 
 NO_RERANKER = "none"
@@ -78,10 +78,8 @@ class Texts:
         text = found["query"].to_numpy().astype(np.int64)
         counts = np.bincount(text, minlength=len(self.values))
         starts = np.cumsum(counts) - counts
-        own = counts[self.of_query]
-        query = np.repeat(np.arange(len(own)), own)
-        within = np.arange(len(query)) - np.repeat(np.cumsum(own) - own, own)
-        row = np.repeat(starts[self.of_query], own) + within
+        query, within = members(counts[self.of_query])
+        row = starts[self.of_query][query] + within
         number = pc.index_in(found["doc_id"].combine_chunks(), value_set=documents).to_numpy()
         return query, number[row].astype(np.int64), found["score"].to_numpy()[row]
 

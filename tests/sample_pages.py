@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipelines.quarantine import Rejected
 from pipelines.report.agreement import Band
 from pipelines.report.clicks import Clicks
 from pipelines.report.evidence import Arm, ArmComparison, DepthSweep, Judged, OrderAgreement
@@ -17,7 +18,6 @@ from pipelines.report.pages import (
     Model,
     Origin,
     Quarantined,
-    Reject,
     RerankPage,
 )
 from pipelines.report.significance import compare_differences
@@ -311,8 +311,10 @@ def index_page() -> IndexPage:
         quarantine=Quarantined(
             {"too_large": 4, "unreadable_file": 1},
             (
-                Reject("manual/legacy.md", 0, None, "unreadable_file", "It is not UTF-8."),
-                Reject("manual/all.md", 12, "all.md", "too_large", f"{HOSTILE} and 21 MB of text."),
+                Rejected("manual/legacy.md", 0, None, "unreadable_file", "It is not UTF-8."),
+                Rejected(
+                    "manual/all.md", 12, "all.md", "too_large", f"{HOSTILE} and 21 MB of text."
+                ),
             ),
         ),
     )

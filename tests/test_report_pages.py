@@ -7,7 +7,7 @@ from html import unescape
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sample_pages import HOSTILE, MORE_HOSTILE, explorer, index_page, rerank_page
 
@@ -264,6 +264,8 @@ def test_bins_are_of_a_round_width_and_hold_everything():
     assert histogram({"none": []}).series[0].counts == (0,)
 
 
+@example([0.0, -3.768193823963354e-142], False)
+@example([1e6, 1e6 + 1e-9], False)
 @given(st.lists(st.floats(-1e6, 1e6), max_size=40), st.booleans())
 def test_no_value_is_lost_between_bins(values, whole):
     numbers = np.rint(values) if whole else np.array(values)

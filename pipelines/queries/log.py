@@ -22,12 +22,12 @@ from pipelines.config import Queries
 from pipelines.corpus.read import jsonl, parquet
 from pipelines.corpus.read.paths import expand
 from pipelines.errors import UsageError
+from pipelines.quarantine import Rejected
 from pipelines.queries.log_lines import (
     ASKED,
     LINES,
     LogPart,
     Part,
-    Rejected,
     columns_of,
     is_flat,
     read_part,

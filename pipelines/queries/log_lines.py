@@ -18,6 +18,7 @@ from pipelines.config import Queries
 from pipelines.corpus.identity import digest
 from pipelines.corpus.read import jsonl, parquet
 from pipelines.corpus.read.rows import Reject
+from pipelines.quarantine import Rejected
 
 _LARGEST_SCORE = 1e38
 
@@ -49,16 +50,6 @@ class Candidate(NamedTuple):
     doc_id: str
     rank: int | None
     score: float | None
-
-
-class Rejected(NamedTuple):
-    """A line, or a candidate, that does not come out."""
-
-    source: str
-    position: int
-    doc_id: str | None
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipelines.config import Config
 from pipelines.errors import InputMissing, UsageError
-from pipelines.queries.candidates import SOURCES
+from pipelines.queries.candidates import SOURCES, ranks_within
 from pipelines.queries.log import Ints, Log
 from pipelines.queries.rank import Floats, order_by
 from pipelines.queries.runs import Names, read_qrels, write_run
@@ -71,18 +72,23 @@ class Ranked:
     chunk_ids: pa.Array | None = None
     fused: Floats | None = None
 
-    @property
+    @cached_property
     def queries(self) -> Ints:
         """The query of each candidate."""
         numbers: Ints = self.first_stage["query"].to_numpy().astype(np.int64)
         return numbers
 
-    @property
+    @cached_property
     def numbers(self) -> Ints:
         """The document of each candidate."""
         numbers: Ints = self.first_stage["document"].to_numpy().astype(np.int64)
         return numbers
 
+    def doc_ids(self, rows: Ints) -> pa.Array:
+        """The ids of the documents of some candidates."""
+        return self.documents.take(pa.array(self.numbers[rows]))
+
+    @cached_property
     def orders(self) -> dict[str, tuple[Floats, Ints]]:
         """Of each run file the scores of all rows, and the rows in its order."""
         queries, documents = self.queries, self.numbers
@@ -163,7 +169,7 @@ def write_rankings(aside: Path, log: Log, names: Names, ranked: Ranked) -> None:
 
     `names` are the ids under which queries stand in run files.
     """
-    queries, orders = ranked.queries, ranked.orders()
+    queries, orders = ranked.queries, ranked.orders
     documents = (ranked.numbers, ranked.documents)
     for name, (values, order) in orders.items():
         tag = f"tandem-{name.removesuffix('.trec')}"
@@ -182,9 +188,7 @@ def _remove(path: Path) -> None:
 
 def _write_table(path: Path, log: Log, ranked: Ranked, order: Ints) -> None:
     """The reranked log, by query and rank, in blocks of rows."""
-    queries = ranked.queries[order]
-    _, first, counts = np.unique(queries, return_index=True, return_counts=True)
-    ranks = np.arange(len(order)) - np.repeat(first, counts) + 1
+    ranks = ranks_within(ranked.queries[order])
     with pq.ParquetWriter(path, RERANKED_ROWS) as writer:
         for start in range(0, len(order), _ROWS_A_BLOCK):
             part = slice(start, start + _ROWS_A_BLOCK)

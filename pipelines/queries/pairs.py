@@ -14,7 +14,7 @@ from pipelines.corpus.identity import as_hashes
 from pipelines.queries.candidates import ranks_within
 from pipelines.queries.log import Ints
 from pipelines.queries.passages import Passages
-from pipelines.table.search import Chunks, nearness
+from pipelines.table.search import Chunks, members, nearness
 
 Aggregate = Literal["max", "first", "mean"]
 
@@ -85,8 +85,7 @@ def select_chunks(
     first, count = passages.starts[document], passages.counts[document]
     kept = np.minimum(count, 1 if aggregate == "first" else max_chunks)
     begins = np.cumsum(kept) - kept
-    candidate = np.repeat(np.arange(len(document)), kept)
-    within = np.arange(len(candidate)) - np.repeat(begins, kept)
+    candidate, within = members(kept)
     rows = np.flatnonzero(count > max_chunks)
     if long is not None and near is not None:
         names = passages.documents.take(pa.array(document[rows]))
@@ -118,9 +117,7 @@ def _nearest_within(
     step = max(_CHUNKS_A_BLOCK // int(chunks.counts.max()), 1)
     for start in range(0, len(documents), step):
         own, text = documents[start : start + step], texts[start : start + step]
-        counts = chunks.counts[own]
-        row = np.repeat(np.arange(len(own)), counts)
-        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        row, within = members(chunks.counts[own])
         vectors = chunks.vectors[chunks.starts[own][row] + within]
         distance = -nearness(vectors, near.vectors[text[row]], near.metric)
         order = np.lexsort((within, distance, row))

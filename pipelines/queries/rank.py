@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.queries.candidates import RECIPROCAL_RANK
+from pipelines.queries.candidates import RECIPROCAL_RANK, ranks_within
 from pipelines.queries.log import Ints
 from pipelines.queries.pairs import Aggregate, Selection
 
@@ -44,9 +44,7 @@ def order_by(queries: Ints, scores: Floats, documents: Ints) -> tuple[Ints, Ints
     """
     rows = np.flatnonzero(~np.isnan(scores))
     order = rows[np.lexsort((documents[rows], -scores[rows], queries[rows]))]
-    _, first, counts = np.unique(queries[order], return_index=True, return_counts=True)
-    ranks = np.arange(len(order)) - np.repeat(first, counts) + 1
-    return order, ranks
+    return order, ranks_within(queries[order])
 
 
 def fuse(queries: Ints, first_ranks: Ints, first_scores: Floats, logits: Floats) -> Floats:

@@ -216,18 +216,11 @@ class StageScores:
         """Tables of `query_hash`, `text_hash`, `logit`, `cut`, `tokens` become counts of rows."""
         count = pairs.num_rows
         if count:
-            constant = {
-                "scorer": pa.array([self._store.scorer] * count, pa.binary(16)),
-                "day": pa.array([self._store.today] * count, pa.date32()),
-            }
-            columns = [constant.get(name) for name in SCORES.names]
-            rows = pa.table(
-                [
-                    pairs[field.name] if column is None else column
-                    for field, column in zip(SCORES, columns, strict=True)
-                ],
-                names=SCORES.names,
-            ).cast(SCORES)
+            rows = pairs.append_column(
+                "scorer", pa.array([self._store.scorer] * count, pa.binary(16))
+            )
+            rows = rows.append_column("day", pa.array([self._store.today] * count, pa.date32()))
+            rows = rows.select(SCORES.names).cast(SCORES)
             tokens = int(pc.sum(pairs["tokens"]).as_py() or 0)
             self._store.sink.write(rows, rows, self._store.marks(count, tokens))
         return pa.table({"staged": [count]})

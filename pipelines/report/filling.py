@@ -52,7 +52,7 @@ class Orders:
     def of(cls, ranked: Ranked) -> Orders:
         """Those of a run."""
         first = ranked.first_stage["first_rank"].to_numpy().astype(np.int64)
-        order = ranked.orders().get(RERANKED)
+        order = ranked.orders.get(RERANKED)
         if order is None:
             return cls(first, None)
         new = np.zeros(len(first), np.int64)
@@ -65,11 +65,11 @@ def runs_of(ranked: Ranked, names: Names, judged: Qrels) -> dict[str, dict[str, 
     known = names.of_query()
     wanted = {number: [name for name in own if name in judged] for number, own in known.items()}
     numbers = np.array([number for number, own in wanted.items() if own], np.int64)
-    queries, ids = ranked.queries, trec_ids(ranked.documents)
+    queries = ranked.queries
     runs: dict[str, dict[str, dict[str, float]]] = {}
-    for file, (_, order) in ranked.orders().items():
+    for file, (_, order) in ranked.orders.items():
         rows = order[np.isin(queries[order], numbers)]
-        documents = ids.take(pa.array(ranked.numbers[rows])).to_pylist()
+        documents = trec_ids(ranked.doc_ids(rows)).to_pylist()
         ranks = ranks_within(queries[rows]).tolist()
         run: dict[str, dict[str, float]] = {}
         for query, document, rank in zip(queries[rows].tolist(), documents, ranks, strict=True):
@@ -111,7 +111,7 @@ def sweep_part(
     rows = np.flatnonzero(np.isin(ranked.queries, np.array(judged, np.int64)))
     candidates = Candidates(
         ranked.queries[rows],
-        trec_ids(ranked.documents.take(pa.array(ranked.numbers[rows]))).to_pylist(),
+        trec_ids(ranked.doc_ids(rows)).to_pylist(),
         ranked.first_stage["first_rank"].to_numpy().astype(np.int64)[rows],
         ranked.first_stage["first_score"].to_numpy()[rows],
         ranked.logits[rows],
@@ -138,7 +138,7 @@ def clicks_part(log: Log, ranked: Ranked, orders: Orders) -> Clicks | None:
         return None
     queries = log.lines["query"].to_numpy().astype(np.int64)[lines]
     rows = np.flatnonzero(np.isin(ranked.queries, queries))
-    documents = ranked.documents.take(pa.array(ranked.numbers[rows])).to_pylist()
+    documents = ranked.doc_ids(rows).to_pylist()
     ranks = Ranks(ranked.queries[rows], documents, orders.first[rows], orders.new[rows])
     return judge_clicks(queries, clicked.take(pa.array(lines)).to_pylist(), ranks)
 
@@ -185,7 +185,7 @@ def grades_of(ranked: Ranked, names: Names, qrels: Qrels) -> dict[int, int]:
         if any(name in qrels for name in own)
     }
     rows = np.flatnonzero(np.isin(ranked.queries, np.array(list(judged), np.int64)))
-    ids = trec_ids(ranked.documents.take(pa.array(ranked.numbers[rows]))).to_pylist()
+    ids = trec_ids(ranked.doc_ids(rows)).to_pylist()
     queries = ranked.queries[rows].tolist()
     return {
         row: judged[query][doc]
@@ -236,7 +236,7 @@ def explorer_part(
     """The explorer; `passages` are key and text of a row's passage."""
     rows = shown_rows(ranked, orders, chosen)
     by_query: dict[int, list[Candidate]] = {}
-    ids = ranked.documents.take(pa.array(ranked.numbers[rows])).to_pylist()
+    ids = ranked.doc_ids(rows).to_pylist()
     scores = ranked.first_stage["first_score"].to_numpy()
     for row, doc_id in zip(rows.tolist(), ids, strict=True):
         query = int(ranked.queries[row])

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 _ROUND_STEPS = (1, 2, 5, 10)
+_FINEST = 1e-9
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def histogram(
     low, high = float(everything.min()), float(everything.max())
     top = high if last is None else max(min(high, last), low)
     step = round_step((top - low) / most_bins)
-    step = max(step, 1.0) if whole else step
+    # Finer than that no edge could be told from the next.
+    step = max(step, 1.0 if whole else _FINEST * max(abs(low), abs(top), 1.0))
     first = math.floor(low / step)
     # Whole numbers need a right edge beyond them; others may stand on it.
     end = math.floor(top / step) + 1 if whole or last is not None else math.ceil(top / step)
@@ -81,7 +83,7 @@ def histogram(
     return Histogram(
         edges=tuple(edges.tolist()),
         series=tuple(
-            Series(name, tuple(np.histogram(np.minimum(numbers, edges[-1]), edges)[0].tolist()))
+            Series(name, tuple(np.histogram(np.clip(numbers, *edges[[0, -1]]), edges)[0].tolist()))
             for name, numbers in finite.items()
         ),
         whole=whole,

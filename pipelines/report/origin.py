@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import pyarrow as pa
 
-from pipelines.report.pages import Reject
+from pipelines.quarantine import Rejected
 
 _SOFTWARE = (
     "tandem-retrieval",
@@ -32,7 +32,7 @@ def software() -> Mapping[str, str]:
     return found
 
 
-def examples(rejects: pa.Table) -> tuple[Reject, ...]:
+def examples(rejects: pa.Table) -> tuple[Rejected, ...]:
     """Some rejected rows, as the quarantine keeps them."""
     columns = ["source", "position", "doc_id", "reason", "message"]
-    return tuple(Reject(**row) for row in rejects.slice(0, _EXAMPLES).select(columns).to_pylist())
+    return tuple(Rejected(**row) for row in rejects.slice(0, _EXAMPLES).select(columns).to_pylist())

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pipelines.quarantine import Rejected
 from pipelines.report.clicks import Clicks
 from pipelines.report.evidence import DepthSweep, Judged, OrderAgreement
 from pipelines.report.explorer import Explorer
@@ -67,22 +68,11 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Reject:
-    """A rejected row: where it stands, and why it was rejected."""
-
-    source: str
-    position: int
-    doc_id: str | None
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True)
 class Quarantined:
     """Rejected rows, counted by reason, and some of them."""
 
     by_reason: Mapping[str, int]
-    examples: tuple[Reject, ...] = ()
+    examples: tuple[Rejected, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -154,12 +154,10 @@ class Chunks:
         for start in range(0, len(documents), step):
             part = slice(start, start + step)
             counts = self.counts[documents[part]]
-            begins = np.cumsum(counts) - counts
-            within = np.arange(counts.sum()) - np.repeat(begins, counts)
-            chunk = np.repeat(self.starts[documents[part]], counts) + within
-            own = np.repeat(query[part], counts)
-            near = nearness(self.vectors[chunk], queries[own], metric)
-            found[part] = np.maximum.reduceat(near, begins)
+            place, within = members(counts)
+            chunk = self.starts[documents[part]][place] + within
+            near = nearness(self.vectors[chunk], queries[query[part][place]], metric)
+            found[part] = np.maximum.reduceat(near, np.cumsum(counts) - counts)
         return found
 
 
@@ -169,6 +167,12 @@ def runs_of(column: pa.ChunkedArray) -> tuple[pa.Array, Ints, Ints]:
     codes = encoded.indices.to_numpy().astype(np.int64)
     counts = np.bincount(codes, minlength=len(encoded.dictionary)).astype(np.int64)
     return encoded.dictionary, np.cumsum(counts) - counts, counts
+
+
+def members(counts: Ints) -> tuple[Ints, Ints]:
+    """Of runs of so many members each member's run, and its place within it from 0."""
+    run = np.repeat(np.arange(len(counts)), counts)
+    return run, np.arange(len(run)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def vectors_of(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
