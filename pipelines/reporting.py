@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,18 +14,17 @@ from pipelines import quarantine
 from pipelines.config import Config
 from pipelines.config_file import resolved
 from pipelines.corpus.identity import passage
-from pipelines.queries.log import Ints, Log
+from pipelines.queries.log import Ints
 from pipelines.queries.outputs import Ranked
 from pipelines.queries.pairs import DistinctPairs
 from pipelines.queries.passages import Passages, rows_of
-from pipelines.queries.runs import Names, names_of
 from pipelines.queries.training_data import Evidence, Examples, chosen_queries, mine
-from pipelines.report import filling
 from pipelines.report.clicks import Clicks
-from pipelines.report.evidence import DepthSweep, OrderAgreement
-from pipelines.report.histograms import Lengths, histogram
+from pipelines.report.evidence import OrderAgreement
+from pipelines.report.exploring import explorer_of
+from pipelines.report.findings import Findings, Orders, judged_part
+from pipelines.report.histograms import Histogram, Lengths, histogram
 from pipelines.report.judged import Judgement
-from pipelines.report.metrics import Qrels
 from pipelines.report.origin import examples, software
 from pipelines.report.pages import (
     Cost,
@@ -40,67 +38,7 @@ from pipelines.rerank_job import Job
 from pipelines.summary import RerankSummary
 
 _DOCUMENTS_A_READ = 512
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What a run's candidates, orders, judgements and clicks say; None where there is nothing.
-
-    Attributes:
-        names: the ids under which queries stand in run files.
-        orders: the ranks of all candidates.
-        frequency: how many lines ask each query.
-        grades, clicked: judgements and numbers of clicks of candidates, by row.
-        judgement, sweep, clicks, agreement: the evidence.
-        chosen: the queries that the page shows.
-        change: how far the order of each query changed.
-    """
-
-    names: Names
-    orders: filling.Orders
-    frequency: Ints
-    grades: Mapping[int, int]
-    clicked: Mapping[int, int]
-    judgement: Judgement | None
-    sweep: DepthSweep | None
-    clicks: Clicks | None
-    agreement: OrderAgreement | None
-    chosen: Ints
-    change: npt.NDArray[np.float64]
-
-    @classmethod
-    def of(cls, log: Log, ranked: Ranked, qrels: Qrels) -> Findings:
-        """Look at a ranked log."""
-        names, orders = names_of(log, set(qrels)), filling.Orders.of(ranked)
-        frequency = np.bincount(log.lines["query"].to_numpy(), minlength=log.queries.num_rows)
-        judgement = filling.judgement_of(ranked, names, qrels)
-        agreed = filling.agreement_part(log, ranked, orders, frequency)
-        agreement, shown = agreed or (None, None)
-        chosen, change = filling.explored_queries(frequency, agreement, judgement, names)
-        return cls(
-            names,
-            orders,
-            frequency,
-            filling.grades_of(ranked, names, qrels),
-            filling.clicks_by_row(log, ranked),
-            judgement,
-            filling.sweep_part(judgement, ranked, names, qrels) if judgement else None,
-            filling.clicks_part(log, ranked, orders),
-            shown,
-            chosen,
-            change,
-        )
-
-    def examples(self, ranked: Ranked, queries: int) -> list[Examples]:
-        """The candidates that training data are made of, none where no reranker ran."""
-        if ranked.logits is None or not queries:
-            return []
-        evidence = Evidence(self.grades, self.clicked.keys())
-        return mine(ranked, evidence, chosen_queries(ranked, evidence, self.frequency, queries))
-
-    def shown(self, ranked: Ranked) -> Ints:
-        """The candidates that the page shows."""
-        return filling.shown_rows(ranked, self.orders, self.chosen)
+_TOP = 10
 
 
 def rerank_page(
@@ -121,29 +59,25 @@ def rerank_page(
         queries=summary.queries,
         seconds=summary.seconds,
         origin=_origin(job.config, summary),
-        judged=filling.judged_part(judgement, ranked, found.sweep) if judgement else None,
+        judged=judged_part(judgement, ranked, found.sweep) if judgement else None,
         clicks=found.clicks,
         agreement=found.agreement,
         sweep=found.sweep,
-        scores=filling.scores_part(ranked, relevant if judgement else None),
-        displacement=filling.displacement_part(found.orders),
+        scores=_scores(ranked, relevant if judgement else None),
+        displacement=_displacement(found.orders),
         lengths=lengths,
-        explorer=filling.explorer_part(
-            job.log,
-            ranked,
-            found.orders,
-            found.chosen,
-            found.frequency,
-            found.change,
-            texts,
-            judgement,
-            found.names,
-            found.grades,
-            found.clicked,
-        ),
+        explorer=explorer_of(job.log, ranked, found, texts),
         cost=_cost(summary),
         quarantine=Quarantined(quarantine.by_reason(rejects), examples(rejects)),
     )
+
+
+def training_examples(ranked: Ranked, found: Findings, queries: int) -> list[Examples]:
+    """The candidates that training data are made of, none where no reranker ran."""
+    if ranked.logits is None or not queries:
+        return []
+    evidence = Evidence(found.grades, found.clicked.keys())
+    return mine(ranked, evidence, chosen_queries(ranked, evidence, found.frequency, queries))
 
 
 def _heading(job: Job, summary: RerankSummary, found: Findings) -> Heading:
@@ -210,6 +144,23 @@ def passage_texts(job: Job, ranked: Ranked, rows: Ints) -> dict[int, tuple[str, 
     names = ranked.documents.take(pa.array(numbers)).to_pylist()
     keys = [key or first[name][1] for key, name in zip(best, names, strict=True)]
     return {row: (key, chunks[key]) for row, key in zip(rows.tolist(), keys, strict=True)}
+
+
+def _scores(ranked: Ranked, relevant: npt.NDArray[np.bool_] | None) -> Histogram | None:
+    """The distribution of the logits, those of relevant documents apart where these are known."""
+    if ranked.logits is None:
+        return None
+    if relevant is None or not relevant.any():
+        return histogram({"candidates": ranked.logits})
+    return histogram({"other": ranked.logits[~relevant], "relevant": ranked.logits[relevant]})
+
+
+def _displacement(orders: Orders) -> Histogram | None:
+    """How far the new top ten moved up."""
+    if orders.new is None:
+        return None
+    top = (orders.new > 0) & (orders.new <= _TOP)
+    return histogram({"documents": orders.first[top] - orders.new[top]}, whole=True)
 
 
 def passage_lengths(

@@ -46,8 +46,10 @@ from pipelines.queries.pairs import (
 from pipelines.queries.passages import FetchPassages, FetchVectors, Passages, distinct_ids
 from pipelines.queries.rank import document_logits, fuse
 from pipelines.queries.training_data import write_training
+from pipelines.report.exploring import shown_rows
+from pipelines.report.findings import Findings
 from pipelines.report.html import render_rerank
-from pipelines.reporting import Findings, passage_lengths, passage_texts, rerank_page
+from pipelines.reporting import passage_lengths, passage_texts, rerank_page, training_examples
 from pipelines.rerank_job import REAL_MODELS, Job, RerankModels, RerankRequest, prepare
 from pipelines.scoring import batch_rows, score_pairs
 from pipelines.summary import Clock, RerankSummary
@@ -129,8 +131,8 @@ def _write_findings(
     pairs: DistinctPairs | None,
 ) -> None:
     """Write the page and the training data; what the evidence says goes into the summary, too."""
-    examples = found.examples(ranked, job.config.output.training_queries)
-    rows = {*found.shown(ranked).tolist(), *(row for own in examples for row in own.rows)}
+    examples = training_examples(ranked, found, job.config.output.training_queries)
+    rows = {*shown_rows(ranked, found).tolist(), *(row for own in examples for row in own.rows)}
     texts = passage_texts(job, ranked, np.array(sorted(rows), np.int64))
     if ranked.logits is not None and job.config.output.training_queries:
         own = {row: text for row, (_, text) in texts.items()}

@@ -1,9 +1,10 @@
-"""The parts of a rerank run's page, made of arrays; the flow puts them together."""
+"""What a ranked log says of itself: orders, judgements, clicks, and how far the order changed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from pipelines.queries.candidates import ranks_within
 from pipelines.queries.log import Ints, Log
 from pipelines.queries.outputs import FUSED, RERANKED, RETRIEVED, Ranked
-from pipelines.queries.runs import Names, trec_ids
+from pipelines.queries.runs import Names, names_of, trec_ids
 from pipelines.report.agreement import (
     FREQUENCIES,
     WORDS,
@@ -25,8 +26,8 @@ from pipelines.report.agreement import (
 from pipelines.report.clicks import Clicks, Ranks, judge_clicks
 from pipelines.report.depth import DEPTHS, Candidates, by_depth
 from pipelines.report.evidence import Arm, ArmComparison, DepthSweep, Judged, OrderAgreement
-from pipelines.report.explorer import Candidate, Explorer, ExplorerQuery, choose_queries
-from pipelines.report.histograms import Histogram, histogram
+from pipelines.report.explorer import choose_queries
+from pipelines.report.histograms import histogram
 from pipelines.report.judged import FIRST, Judgement, judge
 from pipelines.report.metrics import PRIMARY, Qrels
 
@@ -34,7 +35,6 @@ Floats = npt.NDArray[np.float64]
 
 PERSISTENCE = 0.9
 EXPLORER_QUERIES = 300
-EXPLORER_DEPTH = 10
 _ARMS = {RETRIEVED: "retrieved", RERANKED: "reranked", FUSED: "fused"}
 
 
@@ -159,23 +159,6 @@ def agreement_part(
     )
 
 
-def scores_part(ranked: Ranked, relevant: npt.NDArray[np.bool_] | None) -> Histogram | None:
-    """The distribution of the logits, those of relevant documents apart where these are known."""
-    if ranked.logits is None:
-        return None
-    if relevant is None or not relevant.any():
-        return histogram({"candidates": ranked.logits})
-    return histogram({"other": ranked.logits[~relevant], "relevant": ranked.logits[relevant]})
-
-
-def displacement_part(orders: Orders) -> Histogram | None:
-    """How far the new top ten moved up."""
-    if orders.new is None:
-        return None
-    top = (orders.new > 0) & (orders.new <= EXPLORER_DEPTH)
-    return histogram({"documents": orders.first[top] - orders.new[top]}, whole=True)
-
-
 def grades_of(ranked: Ranked, names: Names, qrels: Qrels) -> dict[int, int]:
     """The grade of each candidate that is judged, by its row."""
     known = names.of_query()
@@ -192,93 +175,6 @@ def grades_of(ranked: Ranked, names: Names, qrels: Qrels) -> dict[int, int]:
         for row, query, doc in zip(rows.tolist(), queries, ids, strict=True)
         if doc in judged[query]
     }
-
-
-def explored_queries(
-    frequency: Ints, agreement: Agreement | None, judgement: Judgement | None, names: Names
-) -> tuple[Ints, Floats]:
-    """The numbers of the queries that the page shows, and the change of every query."""
-    change = np.zeros(len(frequency))
-    if agreement is not None:
-        change[agreement.queries] = agreement.change
-    chosen_by = change
-    if judgement is not None and "reranked" in judgement.by_query:
-        before, after = judgement.by_query[FIRST], judgement.by_query["reranked"]
-        chosen_by = np.zeros(len(frequency))
-        for number, own in names.of_query().items():
-            moved = [after[name] - before[name] for name in own if name in before]
-            chosen_by[number] = max(map(abs, moved), default=0.0)
-    return choose_queries(frequency, chosen_by, EXPLORER_QUERIES), change
-
-
-def shown_rows(ranked: Ranked, orders: Orders, chosen: Ints) -> Ints:
-    """The candidates of the chosen queries that stand high in either order."""
-    high = orders.first <= EXPLORER_DEPTH
-    if orders.new is not None:
-        high |= (orders.new > 0) & (orders.new <= EXPLORER_DEPTH)
-    rows: Ints = np.flatnonzero(high & np.isin(ranked.queries, chosen))
-    return rows
-
-
-def explorer_part(
-    log: Log,
-    ranked: Ranked,
-    orders: Orders,
-    chosen: Ints,
-    frequency: Ints,
-    change: Floats,
-    passages: Mapping[int, tuple[str, str]],
-    judgement: Judgement | None,
-    names: Names,
-    grades: Mapping[int, int],
-    clicked: Mapping[int, int],
-) -> Explorer:
-    """The explorer; `passages` are key and text of a row's passage."""
-    rows = shown_rows(ranked, orders, chosen)
-    by_query: dict[int, list[Candidate]] = {}
-    ids = ranked.doc_ids(rows).to_pylist()
-    scores = ranked.first_stage["first_score"].to_numpy()
-    for row, doc_id in zip(rows.tolist(), ids, strict=True):
-        query = int(ranked.queries[row])
-        new = None if orders.new is None or not orders.new[row] else int(orders.new[row])
-        score, logit = float(scores[row]), None if ranked.logits is None else ranked.logits[row]
-        by_query.setdefault(query, []).append(
-            Candidate(
-                doc_id,
-                passages[row][0] if row in passages else None,
-                int(orders.first[row]),
-                None if np.isnan(score) else score,
-                new,
-                None if logit is None or np.isnan(logit) else float(logit),
-                grades.get(row),
-                clicked.get(row, 0),
-            )
-        )
-    known = names.of_query()
-    shown = []
-    for number in chosen.tolist():
-        before = after = None
-        if judgement is not None:
-            name = next(
-                (own for own in known.get(number, []) if own in judgement.by_query[FIRST]), ""
-            )
-            before = judgement.by_query[FIRST].get(name)
-            after = judgement.by_query.get("reranked", {}).get(name)
-        row = log.queries.slice(number, 1).select(["query_id", "text"]).to_pylist()[0]
-        shown.append(
-            ExplorerQuery(
-                row["query_id"],
-                row["text"],
-                int(frequency[number]),
-                float(change[number]),
-                before,
-                after,
-                tuple(by_query.get(number, [])),
-            )
-        )
-    texts = dict(passages[row] for row in rows.tolist() if row in passages)
-    scale = f"1 - rank-biased overlap (p = {PERSISTENCE})"
-    return Explorer(tuple(shown), log.queries.num_rows, EXPLORER_DEPTH, texts, scale, PRIMARY)
 
 
 def clicks_by_row(log: Log, ranked: Ranked) -> dict[int, int]:
@@ -303,3 +199,63 @@ def judgement_of(ranked: Ranked, names: Names, qrels: Qrels) -> Judgement | None
         return None
     runs = runs_of(ranked, names, qrels)
     return judge(qrels, runs) if runs[FIRST] else None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run's candidates, orders, judgements and clicks say; None where there is nothing.
+
+    Attributes:
+        names: the ids under which queries stand in run files.
+        orders: the ranks of all candidates.
+        frequency: how many lines ask each query.
+        grades, clicked: judgements and numbers of clicks of candidates, by row.
+        judgement, sweep, clicks, agreement: the evidence.
+        change: how far the order of each query changed.
+    """
+
+    names: Names
+    orders: Orders
+    frequency: Ints
+    grades: Mapping[int, int]
+    clicked: Mapping[int, int]
+    judgement: Judgement | None
+    sweep: DepthSweep | None
+    clicks: Clicks | None
+    agreement: OrderAgreement | None
+    change: Floats
+
+    @classmethod
+    def of(cls, log: Log, ranked: Ranked, qrels: Qrels) -> Findings:
+        """Look at a ranked log."""
+        names, orders = names_of(log, set(qrels)), Orders.of(ranked)
+        frequency = np.bincount(log.lines["query"].to_numpy(), minlength=log.queries.num_rows)
+        judgement = judgement_of(ranked, names, qrels)
+        change, shown = np.zeros(len(frequency)), None
+        if agreed := agreement_part(log, ranked, orders, frequency):
+            agreement, shown = agreed
+            change[agreement.queries] = agreement.change
+        return cls(
+            names,
+            orders,
+            frequency,
+            grades_of(ranked, names, qrels),
+            clicks_by_row(log, ranked),
+            judgement,
+            sweep_part(judgement, ranked, names, qrels) if judgement else None,
+            clicks_part(log, ranked, orders),
+            shown,
+            change,
+        )
+
+    @cached_property
+    def chosen(self) -> Ints:
+        """The queries to look at: the most frequent, and those that moved most."""
+        moved = self.change
+        if self.judgement is not None and "reranked" in self.judgement.by_query:
+            before, after = self.judgement.by_query[FIRST], self.judgement.by_query["reranked"]
+            moved = np.zeros(len(self.frequency))
+            for number, own in self.names.of_query().items():
+                differences = [abs(after[name] - before[name]) for name in own if name in before]
+                moved[number] = max(differences, default=0.0)
+        return choose_queries(self.frequency, moved, EXPLORER_QUERIES)
