@@ -163,10 +163,18 @@ def _checks(summary: IndexSummary, config: Config) -> tuple[Check, ...]:
     deleted, uncovered = gate["deleted_fraction"], gate["uncovered_fraction"]
     rows_right = not any("rows where the plan" in refusal for refusal in gate["refusals"])
     least, most = config.index.min_recall, config.publish.max_deleted_fraction
+    queries = gate.get("recall_of_queries")
+    asked = "none known" if queries is None else f"{queries:.3f}"
     return (
         Check("Rows", f"{gate['rows']:,}", "as planned", rows_right),
         Check("Null, zero or endless vectors", f"{bad:,}", "none", not bad),
         Check("Recall@10 of the index", f"{recall:.3f}", f"at least {least:g}", recall >= least),
+        Check(
+            "The same for queries that were asked",
+            asked,
+            f"at least {least:g}",
+            queries is None or queries >= least,
+        ),
         Check(
             "Rows that the index leaves out",
             f"{uncovered:.1%}",

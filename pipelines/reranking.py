@@ -53,6 +53,7 @@ from pipelines.reporting import passage_lengths, passage_texts, rerank_page, tra
 from pipelines.rerank_job import REAL_MODELS, Job, RerankModels, RerankRequest, prepare
 from pipelines.scoring import batch_rows, score_pairs
 from pipelines.summary import Clock, RerankSummary
+from pipelines.table.asked import keep_asked
 from pipelines.table.lease import leased
 from pipelines.table.search import Chunks, vectors_of
 
@@ -119,6 +120,8 @@ def rerank(
             with clock.stage("report"):
                 _write_findings(aside, job, summary, ranked, findings, passages, pairs)
             quarantine.keep(job.place, rejects)
+            if vectors is not None:
+                keep_asked(job.place, vectors, job.encoder.fingerprint)
 
 
 def _write_findings(

@@ -4,13 +4,14 @@ import lance
 import lancedb
 import numpy as np
 import pytest
-from fake_models import fake_models
+from fake_models import fake_models, fake_rerank_models, vector_of
 from running import (
     configured,
     document,
     live_rows,
     newest_version,
     run_index,
+    run_rerank,
     write_jsonl,
 )
 from sentence_transformers import SentenceTransformer
@@ -18,8 +19,12 @@ from sentence_transformers import SentenceTransformer
 from pipelines.corpus.identity import chunk_ids, digest
 from pipelines.errors import NotPublished, TableHeld, UsageError
 from pipelines.quarantine import read
+from pipelines.table import gate
+from pipelines.table.asked import asked_vectors
 from pipelines.table.commit import commit
 from pipelines.table.place import Place
+from pipelines.table.schema import fingerprints_of
+from pipelines.table.search import nearest_chunks
 from pipelines.table.verdicts import read_verdicts
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -274,12 +279,53 @@ def test_a_vector_index_is_built_when_asked_for_and_its_recall_measured(
     assert "vector_idx" in {index.name for index in dataset.describe_indices()}
 
 
-def test_a_bad_index_is_refused(tmp_path, small_encoder, monkeypatch):
-    from pipelines.table import gate
+def test_an_index_is_tried_with_queries_that_were_asked(tmp_path, small_encoder, monkeypatch):
+    rows = write_jsonl(tmp_path / "corpus.jsonl", [document(n, n) for n in range(300)])
+    lines = [{"query_id": f"q{n}", "query": f"which lock {n}"} for n in range(120)]
+    write_jsonl(tmp_path / "log.jsonl", lines)
+    config = configured(
+        tmp_path,
+        small_encoder,
+        index={"vector": "ivf_flat", "min_recall": 0.2},
+        reranker={"model": "none"},
+        queries={"format": "jsonl", "paths": [str(tmp_path / "log.jsonl")]},
+    )
+    assert run_fake(config).gate["recall_of_queries"] is None
+    run_rerank(config, fake_rerank_models())
+    place = Place.of(config.table)
+    encoder = fingerprints_of(lance.dataset(place.dataset).schema).encoder
+    asked = asked_vectors(place, encoder)
+    texts = {vector_of(line["query"]).astype(np.float32).tobytes() for line in lines}
+    assert len(asked) == 100
+    assert {vector.tobytes() for vector in asked} <= texts
+    assert asked_vectors(place, "another encoder") is None
+    write_jsonl(rows, [document(n, n + 1) for n in range(300)])
+    assert 0.2 <= run_fake(config).gate["recall_of_queries"] <= 1.0
 
+    def unlucky(dataset, vector, *search):
+        found = nearest_chunks(dataset, vector, *search)
+        return found.slice(0, 0) if vector.tobytes() in texts else found
+
+    monkeypatch.setattr(gate, "nearest_chunks", unlucky)
+    dataset = lance.dataset(place.dataset)
+    found = gate.inspect_version(
+        dataset,
+        set(),
+        dataset.count_rows(),
+        0.0,
+        0.0,
+        config,
+        lambda tasks: [task() for task in tasks],
+    )
+    assert not found.passed
+    assert found.recall >= 0.2
+    assert "recall@10 of queries that were asked is 0.000" in found.refusals[0]
+
+
+def test_a_bad_index_is_refused(tmp_path, small_encoder, monkeypatch):
     write_jsonl(tmp_path / "corpus.jsonl", [document(n) for n in range(20)])
     config = configured(tmp_path, small_encoder, index={"vector": "ivf_flat"})
-    monkeypatch.setattr(gate, "_recall", lambda *_: 0.2)
+    monkeypatch.setattr(gate, "_recalls", lambda *_: (0.2, None))
     with pytest.raises(NotPublished, match="min_recall"):
         run_fake(config)
 

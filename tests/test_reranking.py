@@ -122,17 +122,6 @@ def test_another_id_that_is_judged_has_its_own_entry(rerank_on, tmp_path):
         assert run["q3"] == run["q0"]
 
 
-@pytest.mark.slow
-def test_the_order_of_the_log_does_not_change_scores(rerank_on):
-    _, out, _ = rerank_on(lines_of(TEXTS))
-    first = pq.read_table(out / "reranked.parquet").to_pylist()
-    _, out, _ = rerank_on(list(reversed(lines_of(TEXTS))))
-    second = pq.read_table(out / "reranked.parquet").to_pylist()
-    scores = {(row["query"], row["doc_id"]): row["logit"] for row in first}
-    for row in second:
-        assert row["logit"] == pytest.approx(scores[row["query"], row["doc_id"]], abs=1e-4)
-
-
 def test_logged_candidates_keep_their_order_and_scores(rerank_on):
     lines = [
         {"query_id": "a", "query": "lock", "candidates": ["d003", "d001", "gone", "d001"]},

@@ -8,10 +8,14 @@ from typing import Any
 
 import lance
 import numpy as np
+import pyarrow as pa
 
 from pipelines.config import Config
-from pipelines.table.exact import Run, nearest_distances
-from pipelines.table.search import nearest_chunks
+from pipelines.table.asked import asked_vectors
+from pipelines.table.exact import Floats, Run, nearest_distances
+from pipelines.table.place import Place
+from pipelines.table.schema import fingerprints_of
+from pipelines.table.search import Vector, nearest_chunks, vectors_of
 from pipelines.table.vector_index import has_vector_index, uncovered_share
 
 SAMPLE_QUERIES = 100
@@ -23,12 +27,17 @@ _SAME_DISTANCE = 1e-5
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate found; `refusals` are sentences, none if it passed."""
+    """What the gate found; `refusals` are sentences, none if it passed.
+
+    `recall` is that of chunks as queries, `recall_of_queries` that of queries that were asked:
+    None where none are known. Both are 1 where there is no vector index.
+    """
 
     passed: bool
     rows: int
     bad_vectors: int
     recall: float
+    recall_of_queries: float | None
     uncovered_fraction: float
     deleted_fraction: float
     quarantined_fraction: float
@@ -51,16 +60,19 @@ def inspect_version(
     """Check a version: its rows, the vectors of fragments not checked before, its index, shares."""
     rows = dataset.count_rows()
     bad = _bad_vectors(dataset, checked_fragments)
-    recall = _recall(dataset, config.index.metric, run) if has_vector_index(dataset) else 1.0
+    recall, of_queries = _recalls(dataset, config, run)
     uncovered = uncovered_share(dataset)
     refusals = []
     if rows != expected_rows:
         refusals.append(f"it has {rows} rows where the plan makes {expected_rows}")
     if bad:
         refusals.append(f"{bad} vectors are null, zero or not finite")
-    if recall < config.index.min_recall:
-        least = config.index.min_recall
-        refusals.append(f"recall@{_NEIGHBOURS} is {recall:.3f}, below index.min_recall {least}")
+    least = config.index.min_recall
+    for share, name in ((recall, ""), (of_queries, " of queries that were asked")):
+        if share is not None and share < least:
+            refusals.append(
+                f"recall@{_NEIGHBOURS}{name} is {share:.3f}, below index.min_recall {least}"
+            )
     if uncovered > MOST_UNCOVERED:
         refusals.append(
             f"its vector index leaves out {uncovered:.0%} of its rows, "
@@ -77,6 +89,7 @@ def inspect_version(
         rows,
         bad,
         recall,
+        of_queries,
         uncovered,
         deleted_fraction,
         quarantined_fraction,
@@ -100,20 +113,37 @@ def _bad_vectors(dataset: lance.LanceDataset, checked: Set[int]) -> int:
     return bad
 
 
-def _recall(dataset: lance.LanceDataset, metric: str, run: Run) -> float:
-    """Recall@10 of the index against exact search, on chunks drawn evenly over the table."""
+def _recalls(dataset: lance.LanceDataset, config: Config, run: Run) -> tuple[float, float | None]:
+    """Recall@10 of the index: of chunks as queries, and of queries that were asked."""
+    fingerprints = fingerprints_of(dataset.schema)
+    encoder = fingerprints.encoder if fingerprints else ""
+    asked = asked_vectors(Place.of(config.table), encoder)
+    if not has_vector_index(dataset):
+        return 1.0, None if asked is None else 1.0
+    chunks = _chunk_vectors(dataset)
+    both = chunks if asked is None else np.concatenate([chunks, asked])
+    found = _found(dataset, both, config.index.metric, run)
+    own, others = found[: len(chunks)], found[len(chunks) :]
+    return float(own.mean()) if len(own) else 1.0, None if asked is None else float(others.mean())
+
+
+def _chunk_vectors(dataset: lance.LanceDataset) -> Vector:
+    """Vectors of chunks drawn evenly over the table."""
     rows = dataset.count_rows()
     places = np.unique(np.linspace(0, rows - 1, min(SAMPLE_QUERIES, rows)).astype(np.int64))
-    column = dataset.take(places.tolist(), columns=["vector"])["vector"].combine_chunks()
-    sample = column.drop_null().flatten().to_numpy().reshape(-1, column.type.list_size)
-    neighbours = min(_NEIGHBOURS, rows)
+    column = dataset.take(places.tolist(), columns=["vector"])["vector"]
+    return vectors_of(pa.chunked_array([column.combine_chunks().drop_null()]))
+
+
+def _found(dataset: lance.LanceDataset, sample: Vector, metric: str, run: Run) -> Floats:
+    """The share of each query's ten nearest chunks, by exact search, that the index finds."""
+    neighbours = min(_NEIGHBOURS, dataset.count_rows())
     exact = nearest_distances(dataset, sample.astype(np.float64), neighbours, metric, run)
     # By distance: of equally near chunks any is as good as another.
     farthest = exact.max(axis=1, initial=0.0)
     farthest += _SAME_DISTANCE * np.maximum(np.abs(farthest), 1.0)
-    found = 0
-    for vector, limit in zip(sample, farthest, strict=True):
+    found = np.ones(len(sample))
+    for query, (vector, limit) in enumerate(zip(sample, farthest, strict=True)):
         near = nearest_chunks(dataset, vector, neighbours, metric)["_distance"].to_numpy()
-        found += int((near <= limit).sum())
-    wanted = len(sample) * neighbours
-    return found / wanted if wanted else 1.0
+        found[query] = (near <= limit).sum() / neighbours
+    return found

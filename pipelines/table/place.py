@@ -56,6 +56,11 @@ class Place:
         return self.beside / "hold.json"
 
     @property
+    def asked(self) -> Path:
+        """The file of vectors of queries that were asked."""
+        return self.beside / "asked.arrow"
+
+    @property
     def lease(self) -> Path:
         """The folder of who works on the table."""
         return self.beside / "lease"
