@@ -33,8 +33,8 @@ from pipelines.corpus.read.pydocs import modules, read_module
 from pipelines.corpus.read.rows import Document
 from pipelines.models.forward import choose_device
 from pipelines.models.load import EncoderSpec, describe_encoder, describe_scorer, locate
-from pipelines.models.opening import resolve_dtype
 from pipelines.models.pairs import Pairs
+from pipelines.models.processor import resolve_dtype
 from pipelines.models.tokens import Tokenize
 from pipelines.progress import Progress
 from pipelines.summary import Clock

@@ -10,6 +10,15 @@ os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def remembered_models(tmp_path_factory):
+    """What is found out about a model is kept for this session only, also by subprocesses."""
+    folder = tmp_path_factory.mktemp("remembered")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TANDEM_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """One Ray for the whole session; the flows join it."""

@@ -13,7 +13,6 @@ from tiny_models import TEXTS
 
 from pipelines.errors import ModelError
 from pipelines.models.encoder import Encoder
-from pipelines.models.forward import run
 from pipelines.models.load import EncoderSpec, describe_encoder, locate
 from pipelines.models.tokens import Tokenize
 
@@ -23,8 +22,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "prompts": {"prompts": PROMPTS},
     "prompt_not_pooled": {"prompts": PROMPTS, "include_prompt": False},
     "byte_level": {"family": "roberta", "pooling": "cls"},
-    "last_token": {"family": "roberta", "pooling": "lasttoken", "dense": True},
+    "last_token": {"family": "roberta", "pooling": "lasttoken"},
+    "greatest": {"family": "electra", "pooling": "max"},
+    "two_poolings": {"pooling": ("mean", "cls"), "normalise": False},
 }
+PADDED = {"dense", "two_poolings"}
 
 
 @pytest.fixture(scope="module", params=["bundled", *KINDS])
@@ -52,6 +54,7 @@ def test_vectors_are_those_of_sentence_transformers(folder: str) -> None:
     model = reference(spec)
     documents = model.encode_document(TEXTS, batch_size=3)
     assert spec.tokenizer is not None
+    assert (spec.packed is None) == (Path(folder).name in PADDED)
     tokenize = Tokenize(spec.tokenizer, spec.max_tokens)
     tokens, _ = tokenize([spec.prompt + text for text in TEXTS])
     heard: list[tuple[int, int]] = []
@@ -114,9 +117,9 @@ def test_half_precision_is_for_the_transformer_alone(tmp_path: Path) -> None:
     encoder = Encoder(spec, dtype="bfloat16", device="cpu")
     full = Encoder(spec, dtype="float32", device="cpu")
     assert (encoder.dtype, full.dtype) == ("bfloat16", "float32")
-    transformer, _, dense, _ = encoder._model
+    transformer, _, dense, _ = encoder._model._model
     assert {p.dtype for p in transformer.parameters()} == {torch.bfloat16}
-    assert torch.equal(dense.linear.weight, full._model[2].linear.weight)
+    assert torch.equal(dense.linear.weight, full._model._model[2].linear.weight)
     vectors = encoder.encode_texts(TEXTS, "document")
     cosines = (vectors * full.encode_texts(TEXTS, "document")).sum(axis=1)
     assert cosines.min() > 0.99
@@ -145,29 +148,6 @@ def test_defaults() -> None:
     encoder = Encoder(spec, device="cpu")
     assert (encoder.device, encoder.batch_tokens) == ("cpu", 2_048)
     assert encoder.dtype in {"float32", "bfloat16"}
-
-
-def test_what_does_not_fit_into_memory_is_halved() -> None:
-    tried = []
-
-    def forward(rows: np.ndarray) -> torch.Tensor:
-        tried.append(rows.tolist())
-        if len(rows) > limit:
-            raise torch.OutOfMemoryError("too much")
-        return torch.tensor(rows)[:, None] * 10.0
-
-    out = np.zeros((5, 1), np.float32)
-    heard: list[tuple[int, int, int]] = []
-    lengths = np.arange(5)
-    limit = 2
-    batches = [np.array([4, 0, 2, 1]), np.array([3])]
-    run(batches, forward, out, lengths, lambda *told: heard.append(told))
-    assert out[:, 0].tolist() == [0, 10, 20, 30, 40]
-    assert tried == [[4, 0, 2, 1], [4, 0], [2, 1], [3]]
-    assert heard == [(2, 4, 8), (2, 3, 4), (1, 3, 3)]
-    limit = 0
-    with pytest.raises(torch.OutOfMemoryError):
-        run(batches, forward, out, lengths, None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

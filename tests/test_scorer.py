@@ -41,7 +41,7 @@ def tokenised(spec: ScorerSpec) -> tuple[Tokens, Tokens]:
     return tokenize(QUERIES)[0], tokenize(TEXTS)[0]
 
 
-@pytest.fixture(scope="module", params=["bundled", "bert", "roberta"])
+@pytest.fixture(scope="module", params=["bundled", "bert", "roberta", "electra"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     if request.param == "bundled":
         return "bundled"
@@ -55,6 +55,7 @@ def test_logits_are_those_of_cross_encoder(folder: str, max_length: int | None) 
     expected = own_logits(spec)
     queries, passages = tokenised(spec)
     assert spec.template is not None
+    assert spec.packed is not None
     longer = passages.lengths[BOTH[:, 1]] + queries.lengths[BOTH[:, 0]]
     longer += spec.template.special_tokens
     heard: list[tuple[int, int]] = []

@@ -24,6 +24,9 @@ from transformers import (
     BertForSequenceClassification,
     BertModel,
     BertTokenizer,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    ElectraModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -147,6 +150,13 @@ def _network(folder: Path, family: str, labels: int, seed: int) -> Path:
         config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **_SHAPE)
         config.num_labels = max(labels, 1)
         network = BertForSequenceClassification(config) if labels else BertModel(config)
+    elif family == "electra":
+        tokenizer = _wordpiece()
+        config = ElectraConfig(
+            vocab_size=len(tokenizer), max_position_embeddings=64, embedding_size=HIDDEN, **_SHAPE
+        )
+        config.num_labels = max(labels, 1)
+        network = ElectraForSequenceClassification(config) if labels else ElectraModel(config)
     else:
         tokenizer = _byte_level()
         config = RobertaConfig(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,18 +11,23 @@ import torch
 
 from pipelines.errors import ModelError
 from pipelines.models.batching import pack
+from pipelines.models.devices import Device, open_device
 from pipelines.models.forward import (
     Indices,
+    Inputs,
     OnBatch,
     choose_batch_tokens,
     choose_device,
-    features,
     run,
+    told,
 )
-from pipelines.models.load import EncoderSpec
-from pipelines.models.opening import DType, open_encoder, resolve_dtype
-from pipelines.models.plain import NO_LIMIT
+from pipelines.models.packed_models import PackedEncoder, open_packed_encoder
+from pipelines.models.processor import resolve_dtype
+from pipelines.models.specs import DType, EncoderSpec
 from pipelines.models.tokens import Tokenize, Tokens
+
+if TYPE_CHECKING:
+    from pipelines.models.padded_models import PaddedEncoder
 
 Vectors = npt.NDArray[np.float32]
 TextKind = Literal["document", "query"]
@@ -32,10 +37,12 @@ class Encoder:
     """A loaded bi-encoder.
 
     Vectors are those of `SentenceTransformer.encode`, whatever the order of the texts and the size
-    of the micro-batches: the model's own modules compute them.
+    of the micro-batches. A model that the packed network computes is never padded, and
+    sentence-transformers is not even loaded; for any other its own modules do the work.
 
     Attributes:
         dtype: name of the torch dtype that the transformer computes in; what follows it is float32.
+        packed: whether micro-batches are free of padding.
         device: name of the torch device.
         batch_tokens: tokens of a micro-batch, padding included.
 
@@ -58,17 +65,12 @@ class Encoder:
         self.batch_tokens = choose_batch_tokens(batch_tokens, self.device)
         self._spec = spec
         self._prompts = {"document": spec.prompt, "query": spec.query_prompt}
-        self._model = open_encoder(
-            spec.name, spec.folder, self.dtype, self.device, spec.trust_remote_code
-        )
-        if spec.max_tokens < NO_LIMIT:
-            self._model.max_seq_length = spec.max_tokens
         self._tokenize: Tokenize | None = None
         if spec.tokenizer is not None:
             self._tokenize = Tokenize(spec.tokenizer, spec.max_tokens)
-            tokenizer = self._model.tokenizer
-            self._pad_id = tokenizer.pad_token_id or 0
-            self._has_types = "token_type_ids" in tokenizer.model_input_names
+        self.packed = spec.packed is not None
+        self._on = open_device(self.device)
+        self._model: Any = _open(spec, self.dtype, self._on)
 
     def encode(self, tokens: Tokens, on_batch: OnBatch | None = None) -> Vectors:
         """Vectors of passages given as token ids, with their special tokens and the prompt.
@@ -98,48 +100,35 @@ class Encoder:
             return self._encode(self._tokenize([prompt + text for text in texts])[0], kind, None)
         if not texts:
             return np.empty((0, self._spec.dimension), np.float32)
-        encode = self._model.encode_query if kind == "query" else self._model.encode_document
-        rows = max(self.batch_tokens // min(self._spec.max_tokens, 512), 1)
-        vectors = encode(
-            list(texts), prompt=self._prompts[kind], batch_size=rows, show_progress_bar=False
-        )
-        return np.asarray(vectors, np.float32)
+        prompt, is_query = self._prompts[kind], kind == "query"
+        vectors: Vectors = self._model.encode_texts(texts, prompt, is_query, self.batch_tokens)
+        return vectors
 
     def _encode(self, tokens: Tokens, kind: TextKind, on_batch: OnBatch | None) -> Vectors:
         if self._tokenize is None:
             raise ModelError(f"Model {self._spec.name} takes texts only, not token ids.")
-        prompt_tokens = self._prompt_tokens(kind)
+        prompt_tokens = self._spec.prompt_tokens[kind]
         lengths = tokens.lengths
         rows = np.flatnonzero(lengths)
         batches = [rows[part] for part in pack(lengths[rows], self.batch_tokens)]
         vectors = np.full((len(tokens), self._spec.dimension), np.nan, np.float32)
 
-        def forward(part: Indices) -> torch.Tensor:
-            return self._forward(tokens.take(part), prompt_tokens)
+        def prepare(part: Indices) -> Inputs:
+            inputs: Inputs = self._model.prepare(tokens.take(part))
+            return inputs
 
-        run(batches, forward, vectors, lengths, on_batch)
+        def forward(inputs: Inputs) -> torch.Tensor:
+            found: torch.Tensor = self._model.forward(inputs, prompt_tokens)
+            return found[:, : self._spec.dimension]
+
+        tell = told(on_batch, lengths, self.packed)
+        run(batches, prepare, forward, vectors, self._on, tell)
         return vectors
 
-    def _forward(self, tokens: Tokens, prompt_tokens: int) -> torch.Tensor:
-        batch = features(tokens, self._pad_id, self.device)
-        if self._has_types:
-            batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
-        transformer, *rest = self._model
-        batch = transformer(batch)
-        output = transformer.module_output_name
-        batch[output] = batch[output].float()
-        if prompt_tokens:
-            batch["prompt_length"] = prompt_tokens
-        for module in rest:
-            batch = module(batch)
-        vectors: torch.Tensor = batch["sentence_embedding"][:, : self._spec.dimension]
-        return vectors
 
-    def _prompt_tokens(self, kind: TextKind) -> int:
-        """How many tokens at the start belong to the prompt, as sentence-transformers counts."""
-        prompt = self._prompts[kind]
-        if not prompt or self._tokenize is None:
-            return 0
-        ids = self._tokenize([prompt])[0].ids
-        ends_special = int(ids[-1]) in self._model.tokenizer.all_special_ids
-        return len(ids) - int(ends_special)
+def _open(spec: EncoderSpec, dtype: str, device: Device) -> PackedEncoder | PaddedEncoder:
+    if spec.packed is not None:
+        return open_packed_encoder(spec.packed, spec.folder, dtype, device)
+    from pipelines.models.padded_models import open_padded_encoder
+
+    return open_padded_encoder(spec, dtype, device)

@@ -1,24 +1,43 @@
-"""Runs a model over micro-batches: which device, how many tokens at once, what if memory ends."""
+"""Runs a model over micro-batches: which device, how many tokens at once, what if memory ends.
+
+On a GPU two threads stand beside the one that computes: one prepares the next micro-batch, one
+takes results home. Nobody waits for the device but the one that needs its result.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.models.batching import pad
-from pipelines.models.tokens import Tokens
+from pipelines.models.devices import Cpu, Device, Floats
 
 # Told of each micro-batch its rows, their tokens, and these with padding.
 OnBatch = Callable[[int, int, int], None]
 Indices = npt.NDArray[np.int64]
 
+
+class Inputs(Protocol):
+    """A micro-batch on its device."""
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """All that was placed there."""
+
+
+Prepared = TypeVar("Prepared", bound=Inputs)
+
 # Larger micro-batches leave the cache of a CPU; smaller ones leave a GPU waiting for launches.
 _TOKENS_ON_CPU = 2_048
 _TOKENS_ON_GPU = 65_536
+# Micro-batches that are prepared ahead, and results that are under way: these hold memory.
+_AHEAD = 2
+_UNDER_WAY = 8
 
 
 def choose_device(device: str | None, threads: int | None) -> str:
@@ -35,53 +54,87 @@ def choose_batch_tokens(batch_tokens: int | Literal["auto"], device: str) -> int
     return _TOKENS_ON_CPU if device.startswith("cpu") else _TOKENS_ON_GPU
 
 
-def features(tokens: Tokens, pad_id: int, device: str) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask` of a micro-batch, (rows, longest) int64, on the device."""
-    ids, mask = pad(tokens, pad_id)
-    return {"input_ids": to_device(ids, device), "attention_mask": to_device(mask, device)}
-
-
-def to_device(array: npt.NDArray[np.int64], device: str) -> torch.Tensor:
-    """The array as a tensor on the device; a copy to a GPU does not wait for what runs there."""
-    tensor = torch.from_numpy(array)
-    if device.startswith("cuda"):
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
 def run(
     batches: Sequence[Indices],
-    forward: Callable[[Indices], torch.Tensor],
-    out: npt.NDArray[np.float32],
-    lengths: npt.NDArray[np.int64],
-    on_batch: OnBatch | None,
+    prepare: Callable[[Indices], Prepared],
+    forward: Callable[[Prepared], torch.Tensor],
+    out: Floats,
+    device: Device,
+    on_batch: Callable[[Indices], None] = lambda rows: None,
 ) -> None:
-    """Put `forward(rows)`, (len(rows), ...), into `out[rows]` for each micro-batch.
+    """Put `forward(prepare(rows))`, (len(rows), ...), into `out[rows]` for each micro-batch.
 
-    Results stay on the device until the last micro-batch is under way. A micro-batch for which
-    memory does not suffice is halved. `on_batch` hears of the rows of each, of their tokens, which
-    are in `lengths`, and of the tokens with padding.
+    A micro-batch for which memory does not suffice is halved.
 
     Raises:
         torch.OutOfMemoryError: a single row does not fit.
     """
-    waiting = list(reversed(batches))
-    done: list[tuple[Indices, torch.Tensor]] = []
-    with torch.inference_mode():
-        while waiting:
-            rows = waiting.pop()
-            halves: list[Indices] = []
-            try:
-                done.append((rows, forward(rows)))
-            except torch.OutOfMemoryError:
-                if len(rows) == 1:
-                    raise
-                halves = [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
-            if halves:  # outside of the handler, which would keep the failed tensors alive
+    waiting = deque(batches)
+    ready: deque[tuple[Indices, Future[Prepared]]] = deque()
+    under_way: deque[tuple[Indices, Callable[[], Floats]]] = deque()
+    with _beside(device) as beside, torch.inference_mode():
+        while waiting or ready:
+            while waiting and len(ready) < _AHEAD:
+                ready.append((rows := waiting.popleft(), beside.submit(prepare, rows)))
+            rows, prepared = ready.popleft()
+            result = _begin(device, prepared, forward, rows)
+            if result is None:  # outside of the handler, which would keep failed tensors alive
                 torch.cuda.empty_cache()
-                waiting.extend(halves)
-            elif on_batch is not None:
-                own = lengths[rows]
-                on_batch(len(rows), int(own.sum()), len(rows) * int(own.max(initial=0)))
-        for rows, result in done:
-            out[rows] = result.float().cpu().numpy()
+                halves = np.array_split(rows, 2)
+                ready.extendleft((half, beside.submit(prepare, half)) for half in halves[::-1])
+                continue
+            on_batch(rows)
+            under_way.append((rows, result))
+            if len(under_way) > _UNDER_WAY:
+                done, fetched = under_way.popleft()
+                out[done] = fetched()
+        for done, fetched in under_way:
+            out[done] = fetched()
+
+
+def _begin(
+    device: Device,
+    prepared: Future[Prepared],
+    forward: Callable[[Prepared], torch.Tensor],
+    rows: Indices,
+) -> Callable[[], Floats] | None:
+    """The result under way, or None where memory did not suffice for more than one row."""
+    try:
+        inputs = prepared.result()
+        device.await_placed(inputs.tensors)
+        return device.fetch(forward(inputs))
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+        return None
+
+
+def _beside(device: Device) -> Executor:
+    """What prepares micro-batches: a thread beside a GPU, this one where the cores compute."""
+    return _Now() if isinstance(device, Cpu) else ThreadPoolExecutor(1, "prepare")
+
+
+class _Now(Executor):
+    """Does at once what it is given."""
+
+    def submit(self, fn: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:  # noqa: ANN401
+        """Call it, and hold its result or its exception."""
+        done: Future[Any] = Future()
+        try:
+            done.set_result(fn(*given, **named))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            done.set_exception(error)
+        return done
+
+
+def told(
+    on_batch: OnBatch | None, lengths: npt.NDArray[np.int64], packed: bool
+) -> Callable[[Indices], None]:
+    """What tells of the rows of a micro-batch, of their tokens, and of these with padding."""
+
+    def tell(rows: Indices) -> None:
+        if on_batch is not None:
+            tokens, longest = int(lengths[rows].sum()), int(lengths[rows].max(initial=0))
+            on_batch(len(rows), tokens, tokens if packed else len(rows) * longest)
+
+    return tell

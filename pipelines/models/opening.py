@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ModelError
 from pipelines.models.locate import module_entries, require_no_code
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
-
-DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def open_encoder(
@@ -59,23 +57,6 @@ def open_scorer(
             folder, device=device, max_length=max_length, **_options(dtype, trust_remote_code)
         ).eval()
     return model
-
-
-def resolve_dtype(dtype: DType, device: str) -> str:
-    """The name of the torch dtype to compute in; never the one that weights happen to be stored in.
-
-    `auto` is bfloat16 where the processor computes in it, else float32 on a CPU and float16 on an
-    older GPU: emulated, bfloat16 is slower than float32.
-    """
-    import torch
-
-    if dtype != "auto":
-        return dtype
-    if device.startswith("cuda"):
-        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
-    asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # may go: they are not public
-    found = device.startswith("cpu") and any(getattr(torch.cpu, ask, bool)() for ask in asks)
-    return "bfloat16" if found else "float32"
 
 
 @contextmanager

@@ -113,6 +113,14 @@ def assemble(
     return Tokens(ids, offsets), first_type, cut
 
 
+def token_types(template: PairTemplate, tokens: Tokens, first_type: Offsets) -> Ids | None:
+    """The type of each token of assembled pairs, (tokens,) int32; None where all are 0."""
+    if template.middle_first_type is None:
+        return None
+    starts = np.repeat(tokens.offsets[:-1] + first_type, tokens.lengths)
+    return (np.arange(len(tokens.ids)) >= starts).astype(np.int32)
+
+
 def _put_fixed(ids: Ids, at: Offsets, fixed: tuple[int, ...]) -> None:
     for place, token in enumerate(fixed):
         ids[at + place] = token

@@ -7,6 +7,7 @@ here before it is relied on. Any other model is given texts, and goes its own wa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def encoder_tokenizer(model: SentenceTransformer) -> str | None:
 
 def scorer_template(model: CrossEncoder) -> tuple[str, PairTemplate] | None:
     """The tokeniser of a plain cross-encoder as JSON and its pair template, None if not plain."""
+    first: Any
     first, *rest = list(model)
     if rest or model.default_prompt_name is not None:
         return None
@@ -61,7 +63,18 @@ def scorer_template(model: CrossEncoder) -> tuple[str, PairTemplate] | None:
         return None
     if not _same_pairs(first.processor, tokenizer_json, template):
         return None
+    if "token_type_ids" not in first.processor.model_input_names:
+        template = replace(template, middle_first_type=None)
     return tokenizer_json, template
+
+
+def prompt_tokens(model: SentenceTransformer, tokenizer_json: str, prompt: str) -> int:
+    """How many tokens at the start belong to a prompt, as sentence-transformers counts."""
+    if not prompt:
+        return 0
+    ids = Tokenize(tokenizer_json, NO_LIMIT)([prompt])[0].ids
+    ends_special = int(ids[-1]) in model.tokenizer.all_special_ids
+    return len(ids) - int(ends_special)
 
 
 def token_limit(model: BaseModel, *, declared: bool = True) -> int:

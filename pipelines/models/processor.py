@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipelines.models.specs import DType
+
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
@@ -12,9 +14,25 @@ def dtype_here(on_gpu: bool) -> str:
     if not on_gpu and (flags := _cpu_flags()) is not None:
         return "bfloat16" if flags & _CPU_FLAGS else "float32"
     from pipelines.models.forward import choose_device
-    from pipelines.models.opening import resolve_dtype
 
     return resolve_dtype("auto", choose_device(None, None))
+
+
+def resolve_dtype(dtype: DType, device: str) -> str:
+    """The name of the torch dtype to compute in; never the one that weights happen to be stored in.
+
+    `auto` is bfloat16 where the processor computes in it, else float32 on a CPU and float16 on an
+    older GPU: emulated, bfloat16 is slower than float32.
+    """
+    import torch
+
+    if dtype != "auto":
+        return dtype
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+    asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # may go: they are not public
+    found = device.startswith("cpu") and any(getattr(torch.cpu, ask, bool)() for ask in asks)
+    return "bfloat16" if found else "float32"
 
 
 def _cpu_flags() -> set[str] | None:

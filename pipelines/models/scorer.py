@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,21 +11,28 @@ import torch
 
 from pipelines.errors import ModelError
 from pipelines.models.batching import pack
+from pipelines.models.devices import Device, open_device
 from pipelines.models.forward import (
     Indices,
+    Inputs,
     OnBatch,
     choose_batch_tokens,
     choose_device,
-    features,
     run,
-    to_device,
+    told,
 )
-from pipelines.models.load import ScorerSpec
-from pipelines.models.opening import DType, open_scorer, resolve_dtype
-from pipelines.models.pairs import Pairs, PairTemplate, assemble, pair_lengths
-from pipelines.models.tokens import Ids, Tokens
+from pipelines.models.packed_models import PackedScorer, open_packed_scorer
+from pipelines.models.pairs import Pairs, assemble, pair_lengths, token_types
+from pipelines.models.processor import resolve_dtype
+from pipelines.models.specs import DType, ScorerSpec
+from pipelines.models.tokens import Ids, Tokenize, Tokens
+
+if TYPE_CHECKING:
+    from pipelines.models.padded_models import PaddedScorer
 
 Logits = npt.NDArray[np.float32]
+
+_UNLIMITED_TOKENS = 1 << 30
 
 
 class Scorer:
@@ -33,10 +40,13 @@ class Scorer:
 
     Logits are those of `CrossEncoder.predict` without its activation, whatever the order of the
     pairs and the size of the micro-batches. Where both texts of a pair are too long, only the
-    passage is cut, while `predict` may cut the query as well.
+    passage is cut, while `predict` may cut the query as well. A model that the packed network
+    computes is never padded, and sentence-transformers is not even loaded; for any other its own
+    modules do the work.
 
     Attributes:
         dtype: name of the torch dtype that the model computes in.
+        packed: whether micro-batches are free of padding.
         device: name of the torch device.
         batch_tokens: tokens of a micro-batch, padding included.
 
@@ -58,18 +68,9 @@ class Scorer:
         self.dtype = resolve_dtype(dtype, self.device)
         self.batch_tokens = choose_batch_tokens(batch_tokens, self.device)
         self._spec = spec
-        self._model = open_scorer(
-            spec.name,
-            spec.folder,
-            self.dtype,
-            self.device,
-            spec.trust_remote_code,
-            spec.max_length,
-        )
-        if spec.template is not None:
-            tokenizer = self._model.tokenizer
-            self._pad_id = tokenizer.pad_token_id or 0
-            self._has_types = "token_type_ids" in tokenizer.model_input_names
+        self.packed = spec.packed is not None
+        self._on = open_device(self.device)
+        self._model: Any = _open(spec, self.dtype, self._on)
 
     def score(
         self, queries: Tokens, passages: Tokens, pairs: Pairs, on_batch: OnBatch | None = None
@@ -97,34 +98,36 @@ class Scorer:
         lengths, cut = pair_lengths(template, queries, passages, pairs, self._spec.max_length)
         logits = np.empty(len(pairs), np.float32)
 
-        def forward(part: Indices) -> torch.Tensor:
-            return self._forward(template, queries, passages, pairs[part])
+        def prepare(part: Indices) -> Inputs:
+            own = assemble(template, queries, passages, pairs[part], self._spec.max_length)
+            types = token_types(template, own[0], own[1])
+            inputs: Inputs = self._model.prepare(own[0], types)
+            return inputs
 
-        run(pack(lengths, self.batch_tokens), forward, logits, lengths, on_batch)
+        def forward(inputs: Inputs) -> torch.Tensor:
+            found: torch.Tensor = self._model.forward(inputs)
+            return found[:, self._spec.label]
+
+        batches, tell = pack(lengths, self.batch_tokens), told(on_batch, lengths, self.packed)
+        run(batches, prepare, forward, logits, self._on, tell)
         return logits, cut, lengths.astype(np.int32)
 
     def score_texts(self, pairs: Sequence[tuple[str, str]]) -> Logits:
-        """Logits of (query, passage) texts, (len(pairs),), by the model's own way to read them."""
+        """Logits of (query, passage) texts, (len(pairs),)."""
         if not pairs:
             return np.empty(0, np.float32)
-        scores = self._model.predict(
-            list(pairs),
-            batch_size=max(self.batch_tokens // min(self._spec.max_length, 512), 1),
-            activation_fn=torch.nn.Identity(),
-            show_progress_bar=False,
-        )
-        logits = np.asarray(scores, np.float32).reshape(len(pairs), self._spec.labels)
+        if self._spec.tokenizer is not None:
+            tokenize = Tokenize(self._spec.tokenizer, _UNLIMITED_TOKENS, special=False)
+            queries, passages = (tokenize(texts)[0] for texts in zip(*pairs, strict=True))
+            numbers = np.repeat(np.arange(len(pairs), dtype=np.int32)[:, None], 2, axis=1)
+            return self.score(queries, passages, numbers)[0]
+        logits: Logits = self._model.score_texts(pairs, self.batch_tokens)
         return np.ascontiguousarray(logits[:, self._spec.label])
 
-    def _forward(
-        self, template: PairTemplate, queries: Tokens, passages: Tokens, pairs: Pairs
-    ) -> torch.Tensor:
-        max_length = self._spec.max_length
-        tokens, first_type, _ = assemble(template, queries, passages, pairs, max_length)
-        batch = features(tokens, self._pad_id, self.device)
-        if self._has_types:
-            places = np.arange(batch["input_ids"].shape[1])
-            second = (places >= first_type[:, None]) & (places < tokens.lengths[:, None])
-            batch["token_type_ids"] = to_device(second.astype(np.int64), self.device)
-        logits: torch.Tensor = self._model[0](batch)["scores"]
-        return logits[:, self._spec.label]
+
+def _open(spec: ScorerSpec, dtype: str, device: Device) -> PackedScorer | PaddedScorer:
+    if spec.packed is not None:
+        return open_packed_scorer(spec.packed, spec.folder, dtype, device)
+    from pipelines.models.padded_models import open_padded_scorer
+
+    return open_padded_scorer(spec, dtype, device)

@@ -1,0 +1,122 @@
+"""Both models over packed tokens: the network, and what makes vectors or logits of its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch.nn.functional import embedding_bag, normalize
+
+from pipelines.models.architecture import Architecture, PackedEncoderSpec, Pooling
+from pipelines.models.devices import Device
+from pipelines.models.network import Network
+from pipelines.models.packed import Packed, Types
+from pipelines.models.tokens import Tokens
+from pipelines.models.weights import Weights
+
+
+class PackedEncoder:
+    """A bi-encoder: token ids in, one vector a text out.
+
+    Raises:
+        KeyError: the files lack a tensor.
+    """
+
+    def __init__(
+        self,
+        spec: PackedEncoderSpec,
+        weights: Mapping[str, torch.Tensor],
+        dtype: str,
+        device: Device,
+        layers: int | None = None,
+    ) -> None:
+        """Take the weights; of the layers the first `layers`, all if None."""
+        self._spec, self._device = spec, device
+        self._network = Network(spec.architecture, weights, dtype, device.name, layers)
+
+    def prepare(self, tokens: Tokens) -> Packed:
+        """A micro-batch of texts, each of which has a token at least."""
+        return Packed.of(tokens, None, self._spec.architecture.padding_position, self._device)
+
+    def forward(self, packed: Packed, prompt_tokens: int) -> torch.Tensor:
+        """Vectors of its texts, (texts, hidden) float32."""
+        hidden = self._network.hidden(packed)
+        left_out = 0 if self._spec.include_prompt else prompt_tokens
+        vectors = pool(hidden, packed.offsets, self._spec.pooling, left_out)
+        return normalize(vectors) if self._spec.normalise else vectors
+
+
+class PackedScorer:
+    """A cross-encoder: token ids of pairs in, logits out.
+
+    Raises:
+        KeyError: the files lack a tensor.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: Mapping[str, torch.Tensor],
+        dtype: str,
+        device: Device,
+        layers: int | None = None,
+    ) -> None:
+        """Take the weights; of the layers the first `layers`, all if None."""
+        self._architecture, self._device = architecture, device
+        self._network = Network(architecture, weights, dtype, device.name, layers)
+        product = self._network.product
+        if architecture.family == "bert":
+            self._dense, self._out = product("pooler.dense"), product("classifier")
+        else:
+            self._dense, self._out = product("classifier.dense"), product("classifier.out_proj")
+
+    def prepare(self, tokens: Tokens, types: Types | None) -> Packed:
+        """A micro-batch of pairs; `types` are those of all tokens, None where they are 0."""
+        return Packed.of(tokens, types, self._architecture.padding_position, self._device)
+
+    def forward(self, packed: Packed) -> torch.Tensor:
+        """Logits of its pairs, (pairs, labels) float32."""
+        first = self._network.hidden(packed)[packed.offsets[:-1]]
+        dense = self._dense(first)
+        gelu = self._architecture.family == "electra"
+        return self._out(torch.nn.functional.gelu(dense) if gelu else torch.tanh(dense))
+
+
+def pool(
+    hidden: torch.Tensor, offsets: torch.Tensor, pooling: Pooling, left_out: int
+) -> torch.Tensor:
+    """One vector a text, as sentence-transformers' `Pooling` makes it.
+
+    Args:
+        hidden: of each token, (tokens, hidden) float32.
+        offsets: where each text begins, and the last one ends, (texts + 1,) int32.
+        pooling: how.
+        left_out: tokens at the start of each text that do not take part.
+    """
+    if pooling == "lasttoken":
+        return hidden[offsets[1:] - 1]
+    if pooling == "cls":
+        return hidden[torch.minimum(offsets[:-1] + left_out, offsets[1:] - 1)]
+    places = torch.arange(len(hidden), dtype=torch.int32, device=hidden.device)
+    if left_out:
+        lengths = offsets.diff()
+        of_text = places - torch.repeat_interleave(offsets[:-1], lengths)
+        places = places[of_text >= left_out]
+        kept = (lengths - left_out).clamp(min=0)
+        offsets = torch.cat([offsets[:1], kept.cumsum(0, dtype=torch.int32)])
+    return embedding_bag(places, hidden, offsets[:-1], mode=pooling)
+
+
+def open_packed_encoder(
+    spec: PackedEncoderSpec, folder: str, dtype: str, device: Device
+) -> PackedEncoder:
+    """The bi-encoder of a folder."""
+    return PackedEncoder(spec, Weights(Path(folder)), dtype, device)
+
+
+def open_packed_scorer(
+    architecture: Architecture, folder: str, dtype: str, device: Device
+) -> PackedScorer:
+    """The cross-encoder of a folder."""
+    return PackedScorer(architecture, Weights(Path(folder)), dtype, device)

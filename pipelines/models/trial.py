@@ -1,0 +1,130 @@
+"""Whether the packed network computes what a loaded model computes: tried out, not believed.
+
+Two layers of both are compared in single precision: one side takes its weights from the files, the
+other is a short copy of the loaded model. All layers of a network are alike.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+
+from pipelines.models.architecture import (
+    POOLINGS,
+    Architecture,
+    PackedEncoderSpec,
+    read_architecture,
+)
+from pipelines.models.devices import Cpu
+from pipelines.models.packed_models import PackedEncoder, PackedScorer
+from pipelines.models.padded_models import PaddedEncoder, PaddedScorer
+from pipelines.models.pairs import PairTemplate, assemble, token_types
+from pipelines.models.tokens import Tokenize
+from pipelines.models.weights import Weights
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+_Model = TypeVar("_Model", "SentenceTransformer", "CrossEncoder")
+_LAYERS = 2
+_MOST_TOKENS = 32
+_SAME = 1e-4
+_TEXTS = ("One.", "A second sentence, with 3.14 and (brackets).", "on and on " * 40, "")
+_PROMPT_TOKENS = (0, 2)
+
+
+def packed_encoder(
+    model: SentenceTransformer, folder: Path, tokenizer_json: str
+) -> PackedEncoderSpec | None:
+    """How a plain bi-encoder, loaded in bfloat16, is computed without padding, None if not."""
+    from sentence_transformers.base.modules import Normalize
+
+    _, *rest = list(model)
+    architecture = read_architecture(folder)
+    kinds = [type(module).__name__ for module in rest]
+    if architecture is None or kinds not in (["Pooling"], ["Pooling", "Normalize"]):
+        return None
+    pooling: Any = rest[0]
+    if pooling.pooling_mode not in POOLINGS:
+        return None
+    spec = PackedEncoderSpec(
+        architecture,
+        pooling.pooling_mode,
+        pooling.include_prompt,
+        isinstance(rest[-1], Normalize),
+    )
+    tokens = Tokenize(tokenizer_json, _MOST_TOKENS)(_TEXTS)[0]
+    theirs = PaddedEncoder(_short(model), Cpu(), _MOST_TOKENS)
+    try:
+        ours = PackedEncoder(spec, _Rounded(folder), "float32", Cpu(), _LAYERS)
+    except KeyError:  # a tensor goes by another name
+        return None
+    with torch.inference_mode():
+        same = all(
+            _near(
+                ours.forward(ours.prepare(tokens), count),
+                theirs.forward(theirs.prepare(tokens), count),
+            )
+            for count in _PROMPT_TOKENS
+        )
+    return spec if same else None
+
+
+def packed_scorer(
+    model: CrossEncoder, folder: Path, tokenizer_json: str, template: PairTemplate
+) -> Architecture | None:
+    """What of a plain cross-encoder is computed without padding, None if it cannot be."""
+    architecture = read_architecture(folder)
+    if architecture is None:
+        return None
+    texts = Tokenize(tokenizer_json, _MOST_TOKENS, special=False)(_TEXTS)[0]
+    both = np.array([(0, place) for place in range(len(_TEXTS))], np.int32)
+    tokens, first_type, _ = assemble(template, texts, texts, both, _MOST_TOKENS)
+    types = token_types(template, tokens, first_type)
+    theirs = PaddedScorer(_short(model), Cpu(), _MOST_TOKENS)
+    try:
+        ours = PackedScorer(architecture, _Rounded(folder), "float32", Cpu(), _LAYERS)
+    except KeyError:  # a tensor goes by another name
+        return None
+    with torch.inference_mode():
+        same = _near(
+            ours.forward(ours.prepare(tokens, types)), theirs.forward(theirs.prepare(tokens, types))
+        )
+    return architecture if same else None
+
+
+class _Rounded(Mapping[str, torch.Tensor]):
+    """Weights as a model has them that was loaded in bfloat16."""
+
+    def __init__(self, folder: Path) -> None:
+        self._weights = Weights(folder)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._weights[name].bfloat16().float()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+
+def _short(model: _Model) -> _Model:
+    """A copy of a model in single precision, with its first layers only."""
+    network: Any = model[0]
+    encoder = network.model.base_model.encoder
+    layers = encoder.layer
+    encoder.layer = layers[:_LAYERS]
+    try:
+        return copy.deepcopy(model).float()
+    finally:
+        encoder.layer = layers
+
+
+def _near(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=_SAME)

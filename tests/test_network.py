@@ -1,0 +1,102 @@
+"""The packed network: what it is relied on for, and what it leaves to sentence-transformers."""
+
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from sentence_transformers import SentenceTransformer
+from tiny_models import TEXTS
+
+from pipelines.models import trial
+from pipelines.models.encoder import Encoder
+from pipelines.models.load import describe_encoder, describe_scorer, locate
+from pipelines.models.products import Product
+from pipelines.models.tokens import Tokenize
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    return {
+        "encoder": str(tiny_models.encoder(folder / "encoder", family="roberta")),
+        "scorer": str(tiny_models.scorer(folder / "scorer")),
+    }
+
+
+def test_a_padding_token_that_a_text_spells_out(folders):
+    spec = describe_encoder(locate(folders["encoder"], None, "encoder"))
+    model = SentenceTransformer(spec.folder, device="cpu", local_files_only=True)
+    texts = ["a <pad> in the middle of it", "<pad>", "plain"]
+    tokens, _ = Tokenize(spec.tokenizer, 64)(texts)
+    assert spec.packed.architecture.padding_position in tokens.ids
+    vectors = Encoder(spec, dtype="float32", device="cpu").encode(tokens)
+    np.testing.assert_allclose(vectors, model.encode(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"activation": "relu"}, {"epsilon": 0.5}, {"padding_position": 3}, {"heads": 2}]
+)
+def test_a_network_that_computes_something_else_is_found_out(folders, monkeypatch, wrong):
+    monkeypatch.setenv("TANDEM_CACHE", "")
+    read = trial.read_architecture
+    assert describe_encoder(locate(folders["encoder"], None, "encoder")).packed is not None
+    assert describe_scorer(locate(folders["scorer"], None, "scorer")).packed is not None
+    monkeypatch.setattr(trial, "read_architecture", lambda folder: replace(read(folder), **wrong))
+    encoder = describe_encoder(locate(folders["encoder"], None, "encoder"))
+    scorer = describe_scorer(locate(folders["scorer"], None, "scorer"))
+    assert encoder.packed is None
+    assert scorer.packed is None
+    model = SentenceTransformer(encoder.folder, device="cpu", local_files_only=True)
+    model.max_seq_length = encoder.max_tokens
+    vectors = Encoder(encoder, dtype="float32", device="cpu").encode_texts(TEXTS, "document")
+    np.testing.assert_allclose(vectors, model.encode(TEXTS), atol=1e-5)
+
+
+LOADED = """
+import pickle, sys
+from pipelines.models.encoder import Encoder
+from pipelines.models.scorer import Scorer
+encoder, scorer = pickle.load(open(sys.argv[1], "rb"))
+Encoder(encoder, device="cpu").encode_texts(["one"], "document")
+Scorer(scorer, device="cpu").score_texts([("one", "two")])
+print(sorted({"sentence_transformers", "transformers", "sklearn", "scipy"} & set(sys.modules)))
+"""
+
+
+def test_a_worker_does_not_load_what_it_does_not_need(folders, tmp_path):
+    specs = (
+        describe_encoder(locate(folders["encoder"], None, "encoder")),
+        describe_scorer(locate(folders["scorer"], None, "scorer")),
+    )
+    (tmp_path / "specs").write_bytes(pickle.dumps(specs))
+    command = [sys.executable, "-c", LOADED, str(tmp_path / "specs")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("activation", [None, "gelu", "gelu_tanh", "relu"])
+def test_products_are_what_torch_makes_of_them(dtype, activation):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(24, 40, generator=generator).to(dtype)
+    bias = torch.randn(24, generator=generator).to(dtype)
+    rows = torch.randn(7, 40, generator=generator).to(dtype)
+    functions = {
+        None: lambda values: values,
+        "gelu": torch.nn.functional.gelu,
+        "gelu_tanh": lambda values: torch.nn.functional.gelu(values, approximate="tanh"),
+        "relu": torch.relu,
+    }
+    exact = functions[activation](rows.double() @ weight.double().T + bias.double())
+    found = Product(weight, bias, activation)(rows)
+    assert found.dtype == dtype
+    spacing = {torch.float32: 1e-5, torch.bfloat16: 0.05, torch.float16: 0.01}[dtype]
+    assert (found.double() - exact).abs().max() < spacing * 5
