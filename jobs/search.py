@@ -50,7 +50,7 @@ def find(config: Config, summary: SearchSummary, top: int) -> None:
     """Encode the query and search `live`, without a cluster."""
     from pipelines.models.encoder import Encoder
     from pipelines.models.load import describe_encoder, locate
-    from pipelines.queries.log_lines import normalise
+    from pipelines.queries.checked_lines import normalise
     from pipelines.queries.passages import quoted
     from pipelines.table.place import Place
     from pipelines.table.publish import open_live, require_same_encoder

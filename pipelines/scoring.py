@@ -22,7 +22,8 @@ from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.progress import Progress
 from pipelines.queries.pairs import DistinctPairs
 from pipelines.queries.passages import Passages
-from pipelines.queries.scores import StageScores, Wanted
+from pipelines.queries.score_rows import Wanted
+from pipelines.queries.scores import StageScores
 from pipelines.rerank_job import Job
 from pipelines.resources import Stages
 from pipelines.summary import Clock, RerankSummary

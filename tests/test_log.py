@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pipelines.config import Columns, Queries
 from pipelines.errors import InputMissing, UsageError
 from pipelines.queries import log as log_module
+from pipelines.queries.checked_lines import normalise
 from pipelines.queries.log import read_log
-from pipelines.queries.log_lines import normalise
 from pipelines.queries.runs import names_of, read_qrels, trec_id, trec_ids
 
 

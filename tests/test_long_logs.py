@@ -14,7 +14,7 @@ from running import configured, run_index, run_rerank
 from test_scale import Peak
 
 from pipelines.corpus.identity import passage
-from pipelines.queries.log_lines import normalise
+from pipelines.queries.checked_lines import normalise
 
 COLLECTIONS = os.environ.get("TANDEM_COLLECTIONS")
 pytestmark = [

@@ -13,7 +13,8 @@ from deaths import ended, start
 from fake_models import fake_models, fake_rerank_models
 from running import configured, document, run_index, run_rerank, write_config, write_jsonl
 
-from pipelines.queries.scores import Wanted, score_place
+from pipelines.queries.score_rows import Wanted
+from pipelines.queries.scores import score_place
 from pipelines.table import ledger
 from pipelines.table.place import Place
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pipelines.corpus.identity import digest
 from pipelines.errors import TableHeld
 from pipelines.queries import scores as scores_module
-from pipelines.queries.scores import StageScores, Store, Wanted, score_place, scorer_key
+from pipelines.queries.score_rows import Wanted
+from pipelines.queries.scores import StageScores, Store, score_place, scorer_key
 from pipelines.table.place import Place
 
 TODAY = date(2026, 5, 20)

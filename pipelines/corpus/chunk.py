@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from pipelines.config import Chunking
@@ -23,6 +25,8 @@ from pipelines.table.schema import PLAIN_FIELDS
 # A passage keeps at least this share of its budget for text when the title is very long.
 _LEAST_TEXT_SHARE = 4
 _CHUNKS_A_BLOCK = 4096
+# A token takes some hundred bytes while its text is cut.
+_TEXT_BYTES_AT_ONCE = 4_000_000
 
 
 # To be raised with every change of the code that cuts texts elsewhere, here or in `cut.py`.
@@ -140,6 +144,14 @@ class _Part(NamedTuple):
         return [self._replace(span=span) for span in spans]
 
 
+def _of_bounded_size(documents: pa.Table) -> Iterator[pa.Table]:
+    """The documents in order, in tables with some megabytes of text each, or with one document."""
+    part = np.cumsum(pc.binary_length(documents["text"]).to_numpy()) // _TEXT_BYTES_AT_ONCE
+    starts = np.flatnonzero(np.diff(part, prepend=-1))
+    for start, end in pairwise([*starts.tolist(), documents.num_rows]):
+        yield documents.slice(start, end - start)
+
+
 def _finer(parts: Sequence[_Part], cut_tokens: np.ndarray) -> list[_Part]:
     """The parts, those of which tokens were cut as two; none that stands within the one before."""
     pairs = zip(parts, cut_tokens.tolist(), strict=True)
@@ -155,9 +167,10 @@ def _finer(parts: Sequence[_Part], cut_tokens: np.ndarray) -> list[_Part]:
 class Chunk:
     """A stage: tables of documents become tables of chunks.
 
-    Each block is tokenised in one call; only documents that do not fit into one chunk are
-    tokenised again, once for the places of their tokens and once as passages. Where a title takes
-    more than three quarters of a passage, the chunks of a cut document bear the head of it only.
+    A block is taken in parts of some megabytes of text, each of which is tokenised in one call;
+    only documents that do not fit into one chunk are tokenised again, once for the places of their
+    tokens and once as passages. Where a title takes more than three quarters of a passage, the
+    chunks of a cut document bear the head of it only.
     """
 
     def __init__(
@@ -187,6 +200,10 @@ class Chunk:
         if not documents.num_rows or self._stopped():
             yield self._schema.empty_table()
             return
+        for part in _of_bounded_size(documents):
+            yield from self._chunks(part)
+
+    def _chunks(self, documents: pa.Table) -> Iterator[pa.Table]:
         parts, tokens, cut_tokens = self._parts(documents)
         passages = [part.passage for part in parts]
         sizes = list(Counter(part.row for part in parts).values())

@@ -10,13 +10,12 @@ import numpy.typing as npt
 import torch
 
 from pipelines.errors import ModelError
-from pipelines.models.batching import pack
+from pipelines.models.budget import Budget
 from pipelines.models.devices import Device, open_device
 from pipelines.models.forward import (
     Indices,
     Inputs,
     OnBatch,
-    choose_batch_tokens,
     choose_device,
     run,
     told,
@@ -44,7 +43,6 @@ class Encoder:
         dtype: name of the torch dtype that the transformer computes in; what follows it is float32.
         packed: whether micro-batches are free of padding.
         device: name of the torch device.
-        batch_tokens: tokens of a micro-batch, padding included.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -62,7 +60,7 @@ class Encoder:
         """Load the model; `device` None is CUDA if there is one, `threads` None leaves torch's."""
         self.device = choose_device(device, threads)
         self.dtype = resolve_dtype(dtype, self.device)
-        self.batch_tokens = choose_batch_tokens(batch_tokens, self.device)
+        self._budget = Budget(batch_tokens, self.device)
         self._spec = spec
         self._prompts = {"document": spec.prompt, "query": spec.query_prompt}
         self._tokenize: Tokenize | None = None
@@ -71,6 +69,11 @@ class Encoder:
         self.packed = spec.packed is not None
         self._on = open_device(self.device)
         self._model: Any = _open(spec, self.dtype, self._on)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a micro-batch, padding included, as far as that is known by now."""
+        return self._budget.tokens
 
     def encode(self, tokens: Tokens, on_batch: OnBatch | None = None) -> Vectors:
         """Vectors of passages given as token ids, with their special tokens and the prompt.
@@ -110,7 +113,6 @@ class Encoder:
         prompt_tokens = self._spec.prompt_tokens[kind]
         lengths = tokens.lengths
         rows = np.flatnonzero(lengths)
-        batches = [rows[part] for part in pack(lengths[rows], self.batch_tokens)]
         vectors = np.full((len(tokens), self._spec.dimension), np.nan, np.float32)
 
         def prepare(part: Indices) -> Inputs:
@@ -122,7 +124,8 @@ class Encoder:
             return found[:, : self._spec.dimension]
 
         tell = told(on_batch, lengths, self.packed)
-        run(batches, prepare, forward, vectors, self._on, tell)
+        for batches in self._budget.shares(lengths[rows]):
+            run([rows[part] for part in batches], prepare, forward, vectors, self._on, tell)
         return vectors
 
 

@@ -1,4 +1,4 @@
-"""Runs a model over micro-batches: which device, how many tokens at once, what if memory ends.
+"""Runs a model over micro-batches: on which device, what beside it, and what if memory ends.
 
 On a GPU two threads stand beside the one that computes: one prepares the next micro-batch, one
 takes results home. Nobody waits for the device but the one that needs its result.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +32,6 @@ class Inputs(Protocol):
 
 Prepared = TypeVar("Prepared", bound=Inputs)
 
-# Larger micro-batches leave the cache of a CPU; smaller ones leave a GPU waiting for launches.
-_TOKENS_ON_CPU = 2_048
-_TOKENS_ON_GPU = 65_536
 # Micro-batches that are prepared ahead, and results that are under way: these hold memory.
 _AHEAD = 2
 _UNDER_WAY = 8
@@ -45,13 +42,6 @@ def choose_device(device: str | None, threads: int | None) -> str:
     if threads is not None:
         torch.set_num_threads(threads)
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def choose_batch_tokens(batch_tokens: int | Literal["auto"], device: str) -> int:
-    """Tokens of a micro-batch, padding included."""
-    if batch_tokens != "auto":
-        return batch_tokens
-    return _TOKENS_ON_CPU if device.startswith("cpu") else _TOKENS_ON_GPU
 
 
 def run(

@@ -10,13 +10,12 @@ import numpy.typing as npt
 import torch
 
 from pipelines.errors import ModelError
-from pipelines.models.batching import pack
+from pipelines.models.budget import Budget
 from pipelines.models.devices import Device, open_device
 from pipelines.models.forward import (
     Indices,
     Inputs,
     OnBatch,
-    choose_batch_tokens,
     choose_device,
     run,
     told,
@@ -48,7 +47,6 @@ class Scorer:
         dtype: name of the torch dtype that the model computes in.
         packed: whether micro-batches are free of padding.
         device: name of the torch device.
-        batch_tokens: tokens of a micro-batch, padding included.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -66,11 +64,16 @@ class Scorer:
         """Load the model; `device` None is CUDA if there is one, `threads` None leaves torch's."""
         self.device = choose_device(device, threads)
         self.dtype = resolve_dtype(dtype, self.device)
-        self.batch_tokens = choose_batch_tokens(batch_tokens, self.device)
+        self._budget = Budget(batch_tokens, self.device)
         self._spec = spec
         self.packed = spec.packed is not None
         self._on = open_device(self.device)
         self._model: Any = _open(spec, self.dtype, self._on)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a micro-batch, padding included, as far as that is known by now."""
+        return self._budget.tokens
 
     def score(
         self, queries: Tokens, passages: Tokens, pairs: Pairs, on_batch: OnBatch | None = None
@@ -108,8 +111,9 @@ class Scorer:
             found: torch.Tensor = self._model.forward(inputs)
             return found[:, self._spec.label]
 
-        batches, tell = pack(lengths, self.batch_tokens), told(on_batch, lengths, self.packed)
-        run(batches, prepare, forward, logits, self._on, tell)
+        tell = told(on_batch, lengths, self.packed)
+        for batches in self._budget.shares(lengths):
+            run(batches, prepare, forward, logits, self._on, tell)
         return logits, cut, lengths.astype(np.int32)
 
     def score_texts(self, pairs: Sequence[tuple[str, str]]) -> Logits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import lance
 import pyarrow as pa
@@ -41,6 +42,12 @@ class Passages:
         return cls(chunks, *runs_of(chunks["doc_id"]))
 
 
+@lru_cache(maxsize=2)
+def _bare(tokenizer: str) -> Tokenize:
+    """Once a process, since a task brings its stage with it."""
+    return Tokenize(tokenizer, _LONGEST_PASSAGE_TOKENS, special=False)
+
+
 class FetchPassages:
     """A stage: document ids become their chunks, with bare token ids for the reranker.
 
@@ -59,8 +66,8 @@ class FetchPassages:
         kept = rows.drop_columns(["title", "text"])
         if self._tokenizer is None:
             return kept.append_column("passage", pa.array(passages, pa.string()))
-        tokenize = Tokenize(self._tokenizer, _LONGEST_PASSAGE_TOKENS, special=False)
-        return kept.append_column("token_ids", tokenize(passages)[0].to_arrow())
+        tokens, _ = _bare(self._tokenizer)(passages)
+        return kept.append_column("token_ids", tokens.to_arrow())
 
     def nothing(self) -> pa.Table:
         """What comes of no documents."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipelines.config import Queries
 from pipelines.errors import InputMissing, UsageError
-from pipelines.queries.log_lines import Gathered, LogPart, LogRow
+from pipelines.queries.checked_lines import LogRow
+from pipelines.queries.log_lines import Gathered, LogPart
 
 _TOPIC = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
 _NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)", re.IGNORECASE)
