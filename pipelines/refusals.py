@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from pipelines import quarantine
+from pipelines.backend import compute_dtype, way
 from pipelines.errors import NotPublished, UsageError
 from pipelines.index_job import Job
 from pipelines.planning import Found
@@ -114,9 +115,13 @@ def _say_plan(job: Job, found: Found, summary: IndexSummary, progress: Progress)
     staged = sum(len(rows) for rows in found.plan.taken.values())
     if staged:
         progress.say(f"{staged} chunks are staged already and are not encoded again.")
-    where = f"{stages.actor_gpus:g} GPUs" if stages.actor_gpus else f"{stages.threads} threads"
     if found.plan.documents["missing"]:
+        where = f"{stages.actor_gpus:g} GPUs" if stages.actor_gpus else f"{stages.threads} threads"
+        wanted = job.config.encoder.dtype
+        dtype = compute_dtype(wanted, stages)
+        summary.models["dtype"] = dtype
+        chosen = way(dtype, wanted, stages, packed=source.spec.packed is not None)
         progress.say(
-            f"Encoding with {source.spec.name}: {stages.actors} actor(s) of {where}, chunks of at "
-            f"most {source.chunker.max_tokens} tokens."
+            f"Encoding with {source.spec.name} {chosen}: {stages.actors} actor(s) of {where}, "
+            f"chunks of at most {source.chunker.max_tokens} tokens."
         )

@@ -11,14 +11,13 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 
-from pipelines.cluster import TallyActor, cluster_nodes, quiet_ray_data, run_tasks, runner
+from pipelines.backend import compute_dtype, way
+from pipelines.cluster import TallyActor, cluster_nodes, quiet_ray_data, runner
 from pipelines.config import Config, Queries
 from pipelines.errors import UsageError
 from pipelines.index_job import describe_configured
 from pipelines.models.load import EncoderSpec, ScorerSpec, describe_scorer, locate
-from pipelines.models.processor import dtype_here
 from pipelines.queries.log import Ints, Log, read_log
 from pipelines.queries.outputs import judgements, load_judgements, output_folder
 from pipelines.queries.scores import Store, score_place, scorer_key
@@ -124,8 +123,15 @@ class Job:
         return (
             f"{self.log.lines.num_rows:,} lines ask {self.log.queries.num_rows:,} distinct "
             f"queries; {rejected:,} rejected. Candidates: {source[queries.candidates]}, "
-            f"{queries.top_k} documents at most."
+            f"{queries.top_k} documents at most.{self._scoring()}"
         )
+
+    def _scoring(self) -> str:
+        if self.scorer is None or self.dtype is None:
+            return ""
+        packed, wanted = self.scorer.packed is not None, self.config.reranker.dtype
+        chosen = way(self.dtype, wanted, self.scoring, packed=packed)
+        return f"\nReranking with {self.scorer.name} {chosen}."
 
     def describe(self, summary: RerankSummary) -> None:
         """Put into the summary what is known before the work."""
@@ -164,7 +170,7 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
     scorer, dtype, store = None, None, None
     if config.reranker.model != NO_RERANKER:
         scorer = models.describe_scorer(config)
-        dtype = _dtype_of(config, scoring)
+        dtype = compute_dtype(config.reranker.dtype, scoring)
         key = scorer_key(scorer.fingerprint, scorer.max_length, dtype)
         store = Store(score_place(place), run, key, datetime.now(UTC).date())
     log = read_log(queries, request.limit, runner(encoding))
@@ -208,17 +214,6 @@ def _describe_scorer(config: Config) -> ScorerSpec:
         label=reranker.label,
         trust_remote_code=reranker.model in config.trust.remote_code,
     )
-
-
-def _dtype_of(config: Config, stages: Stages) -> str:
-    """What the scorers compute in, found out where they will: scores belong to a dtype."""
-    wanted = config.reranker.dtype
-    if wanted != "auto":
-        return wanted
-    options = stages.actor if stages.actor_gpus else stages.task
-    ((ref,),) = run_tasks(dtype_here, [(bool(stages.actor_gpus),)], **options)
-    found: str = ray.get(ref)
-    return found
 
 
 def _encode_queries() -> type[Any]:

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tiny_models import TEXTS
 
-from pipelines.models import trial
+from pipelines.models import attention, trial
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import describe_encoder, describe_scorer, locate
 from pipelines.models.products import Product
@@ -100,3 +101,31 @@ def test_products_are_what_torch_makes_of_them(dtype, activation):
     assert found.dtype == dtype
     spacing = {torch.float32: 1e-5, torch.bfloat16: 0.05, torch.float16: 0.01}[dtype]
     assert (found.double() - exact).abs().max() < spacing * 5
+
+
+def test_a_kernel_for_any_lengths_is_given_where_the_texts_stand(folders, monkeypatch):
+    spec = describe_encoder(locate(folders["encoder"], None, "encoder"))
+    tokens, _ = Tokenize(spec.tokenizer, 64)(TEXTS)
+    encoder = Encoder(spec, dtype="bfloat16", device="cpu", batch_tokens=200)
+    expected = encoder.encode(tokens)
+    longest = []
+
+    def kernel(query, key, value, of_queries, of_keys, most_queries, most_keys):
+        """What flash attention is given: (tokens, heads, width), and where each text begins."""
+        assert of_queries.dtype == of_keys.dtype == torch.int32
+        assert (of_queries == of_keys).all()
+        assert most_queries == most_keys == int(of_queries.diff().max())
+        assert of_queries[-1] == len(query) == len(key) == len(value)
+        longest.append(most_queries)
+        bounds = of_queries.tolist()
+        found = []
+        for start, end in pairwise(bounds):
+            own = (side[start:end].transpose(0, 1)[None] for side in (query, key, value))
+            found.append(torch.nn.functional.scaled_dot_product_attention(*own)[0].transpose(0, 1))
+        return torch.cat(found)
+
+    monkeypatch.setattr(attention, "varlen_attn", kernel)
+    monkeypatch.setattr(attention, "_has_kernel", lambda device, width: True)
+    np.testing.assert_allclose(encoder.encode(tokens), expected, atol=0.02)
+    assert max(longest) == 64
+    assert len(set(longest)) > 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -12,6 +14,9 @@ try:
 except ImportError:  # before torch 2.10
     varlen_attn = None  # type: ignore[assignment]
 
+# What the kernel of flash attention takes: architecture, and the width of a head.
+_LEAST_CAPABILITY = (8, 0)
+_MOST_WIDTH = 256
 _HALF = {torch.float16, torch.bfloat16}
 
 
@@ -28,7 +33,7 @@ def attend(projected: torch.Tensor, heads: int, packed: Packed) -> torch.Tensor:
     """
     tokens = len(projected)
     parts = projected.view(tokens, 3, heads, -1)
-    if projected.is_cuda and projected.dtype in _HALF and varlen_attn is not None:
+    if projected.dtype in _HALF and _has_kernel(projected.device, parts.shape[-1]):
         offsets, longest = packed.offsets, packed.longest
         query, key, value = parts.unbind(1)
         found = varlen_attn(query, key, value, offsets, offsets, longest, longest)
@@ -45,3 +50,11 @@ def attend(projected: torch.Tensor, heads: int, packed: Packed) -> torch.Tensor:
         out[start:end].view(texts, length, heads, -1).copy_(found.transpose(1, 2))
         start = end
     return out.view(tokens, -1)
+
+
+@cache
+def _has_kernel(device: torch.device, width: int) -> bool:
+    """Whether the device has a kernel for texts of any lengths side by side."""
+    if varlen_attn is None or device.type != "cuda" or width % 8 or width > _MOST_WIDTH:
+        return False
+    return torch.cuda.get_device_capability(device) >= _LEAST_CAPABILITY
