@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +15,9 @@ import pyarrow.compute as pc
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from pipelines.config import Chunking
-from pipelines.corpus.cut import Cutting, Span, cut, stripped
-from pipelines.corpus.identity import chunk_ids, digest, passage
+from pipelines.corpus.cut import Cutting, cut
+from pipelines.corpus.identity import chunk_ids, digest
+from pipelines.corpus.parts import Part, finer
 from pipelines.errors import UsageError
 from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.table.schema import PLAIN_FIELDS
@@ -29,7 +29,7 @@ _CHUNKS_A_BLOCK = 4096
 _TEXT_BYTES_AT_ONCE = 4_000_000
 
 
-# To be raised with every change of the code that cuts texts elsewhere, here or in `cut.py`.
+# To be raised with every change of the code that cuts elsewhere: here, in `parts.py`, in `cut.py`.
 CODE_VERSION = 1
 
 
@@ -116,52 +116,12 @@ def _tokenizers(tokenizer: str, max_tokens: int) -> tuple[Tokenize, Tokenizer]:
     return Tokenize(tokenizer, max_tokens), bare
 
 
-class _Part(NamedTuple):
-    """A chunk to be: characters [start, end) of the document in a row of the block."""
-
-    row: int
-    title: str | None
-    document: str
-    span: Span
-
-    @property
-    def text(self) -> str:
-        return self.document[slice(*self.span)]
-
-    @property
-    def passage(self) -> str:
-        return passage(self.title, self.text)
-
-    def halves(self) -> list[_Part]:
-        """Two parts, cut behind the last space of the first half if there is one."""
-        start, end = stripped(self.document, self.span)
-        if end - start < 2:
-            return [self]
-        middle = (start + end) // 2
-        space = self.document.rfind(" ", start, middle)
-        middle = middle if space < 0 else space
-        spans = (stripped(self.document, span) for span in ((start, middle), (middle, end)))
-        return [self._replace(span=span) for span in spans]
-
-
 def _of_bounded_size(documents: pa.Table) -> Iterator[pa.Table]:
     """The documents in order, in tables with some megabytes of text each, or with one document."""
     part = np.cumsum(pc.binary_length(documents["text"]).to_numpy()) // _TEXT_BYTES_AT_ONCE
     starts = np.flatnonzero(np.diff(part, prepend=-1))
     for start, end in pairwise([*starts.tolist(), documents.num_rows]):
         yield documents.slice(start, end - start)
-
-
-def _finer(parts: Sequence[_Part], cut_tokens: np.ndarray) -> list[_Part]:
-    """The parts, those of which tokens were cut as two; none that stands within the one before."""
-    pairs = zip(parts, cut_tokens.tolist(), strict=True)
-    finer = [half for part, over in pairs for half in (part.halves() if over else [part])]
-    finer.sort(key=lambda part: (part.row, part.span[0], -part.span[1]))
-    kept = finer[:1]
-    for part in finer[1:]:
-        if part.row != kept[-1].row or part.span[1] > kept[-1].span[1]:
-            kept.append(part)
-    return kept
 
 
 class Chunk:
@@ -238,11 +198,11 @@ class Chunk:
         for offset in range(0, len(parts), _CHUNKS_A_BLOCK):
             yield table.slice(offset, _CHUNKS_A_BLOCK)
 
-    def _parts(self, documents: pa.Table) -> tuple[list[_Part], Tokens, np.ndarray]:
+    def _parts(self, documents: pa.Table) -> tuple[list[Part], Tokens, np.ndarray]:
         """The chunks of the documents, in order, with their tokens and how many were cut."""
         titles, texts = documents["title"].to_pylist(), documents["text"].to_pylist()
         rows = zip(titles, texts, strict=True)
-        whole = [_Part(row, *both, (0, len(both[1]))) for row, both in enumerate(rows)]
+        whole = [Part(row, *both, (0, len(both[1]))) for row, both in enumerate(rows)]
         tokens, cut_tokens = self._tokens(whole)
         too_long = np.flatnonzero(cut_tokens).tolist()
         if self._settings.whole_document or not too_long:
@@ -250,8 +210,8 @@ class Chunk:
         new = [part for row in too_long for part in self._cut(whole[row])]
         new_tokens, new_cut = self._tokens(new)
         # A part can have more tokens alone than it had as a part, where a word was cut.
-        while (finer := _finer(new, new_cut)) != new:
-            new, (new_tokens, new_cut) = finer, self._tokens(finer)
+        while (halved := finer(new, new_cut)) != new:
+            new, (new_tokens, new_cut) = halved, self._tokens(halved)
         every = [*whole, *new]
         places = [*np.flatnonzero(cut_tokens == 0).tolist(), *range(len(whole), len(every))]
         source = np.array(sorted(places, key=lambda place: every[place].row))
@@ -262,11 +222,11 @@ class Chunk:
         parts = [every[place] for place in source]
         return parts, both.take(source), np.concatenate([cut_tokens, new_cut])[source]
 
-    def _tokens(self, parts: Sequence[_Part]) -> tuple[Tokens, np.ndarray]:
+    def _tokens(self, parts: Sequence[Part]) -> tuple[Tokens, np.ndarray]:
         prompt = self._settings.prompt
         return self._tokenize([prompt + part.passage for part in parts])
 
-    def _cut(self, whole: _Part) -> list[_Part]:
+    def _cut(self, whole: Part) -> list[Part]:
         """The parts of a document that does not fit into one chunk."""
         room = self._settings.max_tokens - self._tokenize.special_tokens
         texts = [self._settings.prompt, whole.title or "", whole.document]
@@ -284,4 +244,4 @@ class Chunk:
             sentences=self._settings.boundaries == "sentence",
         )
         spans = cut(whole.document, starts, cutting) or [whole.span]
-        return [_Part(whole.row, title, whole.document, span) for span in spans]
+        return [Part(whole.row, title, whole.document, span) for span in spans]
