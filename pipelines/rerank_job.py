@@ -13,7 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from pipelines.cluster import TallyActor, cluster_nodes, quiet_ray_data, run_tasks, runner
+from pipelines.cluster import (
+    TallyActor,
+    cluster_nodes,
+    one_clock,
+    quiet_ray_data,
+    run_tasks,
+    runner,
+)
 from pipelines.config import Config, Queries
 from pipelines.errors import UsageError
 from pipelines.index_job import describe_configured
@@ -23,6 +30,7 @@ from pipelines.queries.log import Ints, Log, read_log
 from pipelines.queries.outputs import judgements, load_judgements, output_folder
 from pipelines.queries.scores import Store, score_place, scorer_key
 from pipelines.resources import Stages, plan_stages
+from pipelines.stage_table import Watch
 from pipelines.summary import RerankSummary, require_writable
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live, require_same_encoder
@@ -104,6 +112,7 @@ class Job:
     encoding: Stages
     scoring: Stages
     tally: TallyActor
+    watch: Watch
 
     @property
     def searches(self) -> bool:
@@ -167,7 +176,7 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
         dtype = _dtype_of(config, scoring)
         key = scorer_key(scorer.fingerprint, scorer.max_length, dtype)
         store = Store(score_place(place), run, key, datetime.now(UTC).date())
-    log = read_log(queries, request.limit, runner(encoding))
+    log, tally = read_log(queries, request.limit, runner(encoding)), TallyActor()
     return Job(
         config,
         request,
@@ -184,7 +193,8 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
         store,
         encoding,
         scoring,
-        TallyActor(),
+        tally,
+        Watch(tally.read, one_clock()),
     )
 
 
