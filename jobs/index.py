@@ -22,6 +22,7 @@ from pipelines.config import Config
 from pipelines.config_file import load_config
 from pipelines.errors import InputMissing, UsageError
 from pipelines.request import Request
+from pipelines.stage_table import idle_sentence
 from pipelines.summary import IndexSummary
 
 KINDS = ("new", "changed", "metadata", "gone", "unchanged", "duplicates")
@@ -148,6 +149,8 @@ def show_index(config: Config, summary: IndexSummary) -> None:
         say(f"Version {summary.version} waits in {where}; nothing is live there yet.")
     else:
         say(f"Version {summary.live} is live in {where}.")
+    if idle := idle_sentence(summary.stages):
+        say(idle, soft_wrap=True)
 
 
 def _count(number: int) -> str:

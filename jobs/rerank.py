@@ -11,6 +11,7 @@ from jobs.ending import ending, interruptible
 from jobs.options import ConfigArgument, JsonOption, SetOption
 from pipelines.config import Config
 from pipelines.config_file import load_config
+from pipelines.stage_table import idle_sentence
 from pipelines.summary import RerankSummary
 
 
@@ -71,3 +72,5 @@ def show_rerank(summary: RerankSummary) -> None:
     for name, path in summary.outputs.items():
         if path:
             stdout().print(f"  {name}: {path}", soft_wrap=True)
+    if idle := idle_sentence(summary.stages):
+        stdout().print(idle, soft_wrap=True)

@@ -54,14 +54,29 @@ def cluster_nodes() -> list[Node]:
     return sorted((node for node in nodes if node.cpus), key=lambda node: (node.cpus, node.gpus))
 
 
+def tasks_at_once(stages: Stages) -> int:
+    """How many tasks the cluster holds where no actors are beside them."""
+    return max(sum(int(node.cpus / stages.task_cpus) for node in cluster_nodes()), 1)
+
+
+def one_clock() -> bool:
+    """Whether all workers run on this machine, so that their clocks are this process's."""
+    return sum(node["Alive"] for node in ray.nodes()) == 1  # type: ignore[no-untyped-call]
+
+
 def quiet_ray_data() -> None:
-    """Ray Data says nothing of its own below a warning: a run has its own progress."""
+    """Ray Data says nothing of its own below a warning: a run has its own progress.
+
+    It keeps times for `stage_table`.
+    """
     # Said of every small corpus: a stage may run more tasks at once than there are blocks.
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
+    # How long each of several stages worked that run as one: a number a block.
+    context.per_stage_map_timing = True
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # Two lines a run: that there are no bars of Ray's, and that the CPUs are in use for a moment.
     for name in ("ray.data._internal.progress", "ray.data.dataset"):

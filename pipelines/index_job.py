@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.cluster import TallyActor, cluster_nodes, quiet_ray_data
+from pipelines.cluster import TallyActor, cluster_nodes, one_clock, quiet_ray_data
 from pipelines.config import Config
 from pipelines.corpus.chunk import ChunkerSettings, chunker_settings
 from pipelines.corpus.plan import Facts
@@ -19,6 +19,7 @@ from pipelines.corpus.types import decide_columns
 from pipelines.models.load import EncoderSpec, describe_encoder, locate
 from pipelines.request import Request
 from pipelines.resources import Stages, plan_stages
+from pipelines.stage_table import Watch
 from pipelines.table.ledger import Making
 from pipelines.table.place import Place
 from pipelines.table.publish import Base
@@ -80,6 +81,7 @@ class Job:
     place: Place
     stages: Stages
     tally: TallyActor
+    watch: Watch
     source: Source | None
 
 
@@ -107,8 +109,9 @@ def prepare(config: Config, request: Request, models: Models) -> Job:
     quiet_ray_data()
     stages = plan_stages(cluster_nodes(), config.resources.encoder, "resources.encoder")
     place, tally = Place.of(config.table), TallyActor()
+    watch = Watch(tally.read, one_clock())
     if request.delete is not None:
-        return Job(config, request, place, stages, tally, None)
+        return Job(config, request, place, stages, tally, watch, None)
     corpus = config.require_corpus()
     pieces = corpus_pieces(corpus, stages.readers)
     groups = group_pieces(pieces, stages.readers)
@@ -119,7 +122,7 @@ def prepare(config: Config, request: Request, models: Models) -> Job:
     largest = config.limits.max_document_bytes
     mapped = Mapped(corpus.id_column, corpus.text, corpus.title, corpus.metadata, largest)
     source = Source(pieces, groups, mapped, spec, models.stage(), chunker)
-    return Job(config, request, place, stages, tally, source)
+    return Job(config, request, place, stages, tally, watch, source)
 
 
 def shape_of(job: Job, base: Base, facts: Facts) -> Shape:

@@ -105,6 +105,7 @@ def index_page(
         throughput=tuple(throughput.points),
         lengths=_lengths(job, summary),
         checks=_checks(summary, job.config),
+        stages=tuple(summary.stages or ()),
         quarantine=Quarantined(quarantine.by_reason(rejects), examples(rejects)),
     )
 

@@ -28,6 +28,7 @@ from pipelines.corpus.chunk import Chunk
 from pipelines.corpus.claims import Claim
 from pipelines.corpus.identity import digest
 from pipelines.corpus.origin import COPIED
+from pipelines.corpus.read.ray_source import DOCUMENTS
 from pipelines.counting import count_plan, count_staged
 from pipelines.errors import NotPublished, TandemError
 from pipelines.index_job import REAL_MODELS, Job, Models, prepare
@@ -38,6 +39,7 @@ from pipelines.progress import Progress
 from pipelines.refusals import require_sense
 from pipelines.request import Request
 from pipelines.resources import Stages
+from pipelines.stage_table import Watched
 from pipelines.summary import Clock, IndexSummary
 from pipelines.table import gate, ledger, upkeep, vector_index
 from pipelines.table.commit import commit, create_empty
@@ -195,16 +197,39 @@ def _encode_and_stage(job: Job, found: Found, summary: IndexSummary) -> None:
             **stages.actor,
         )
         stage = Stage(_sink(job, found, summary), tally.tell)
-        waiting = encoded.map_batches(stage, **blocks, **stages.task).materialize()
+        staged = encoded.map_batches(stage, **blocks, **stages.task)
+        waiting = job.watch.execute(staged, _watched(stages, source.stage.__name__))
     summary.in_flight = int(tally.read()["in_flight"])
     if waiting.count():
         # Rows whose passage another block encoded: it is staged by now.
         survey.read_ledger(shape, summary.run)
         known = Shared(survey.known(found.same_encoder))
         copies = FindVectors(known, pa.array([], pa.string()), dimension, COPIED)
-        waiting.map_batches(copies, **blocks, **tasks).map_batches(
+        copied = waiting.map_batches(copies, **blocks, **tasks).map_batches(
             stage, **blocks, **stages.task
-        ).materialize()
+        )
+        job.watch.execute(copied, _watched_copies(stages))
+    summary.stages = job.watch.rows
+
+
+def _watched(stages: Stages, encoder: str) -> list[Watched]:
+    """The pipeline's stages, as they stand in the table of what they did."""
+    readers = stages.readers
+    return [
+        Watched("read", DOCUMENTS, readers, rows="documents"),
+        Watched("chunk", Chunk.__name__, readers, rows="chunks"),
+        Watched("look up", FindVectors.__name__, readers),
+        Watched("claim", Claim.__name__, readers),
+        Watched("encode", encoder, stages.actors, actors=True, tokens="encoded_tokens"),
+        Watched("stage", Stage.__name__, readers, sink=True),
+    ]
+
+
+def _watched_copies(stages: Stages) -> list[Watched]:
+    return [
+        Watched("copy", FindVectors.__name__, stages.readers),
+        Watched("stage copies", Stage.__name__, stages.readers, sink=True),
+    ]
 
 
 def _taken(found: Found) -> list[Taken]:

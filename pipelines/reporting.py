@@ -68,6 +68,7 @@ def rerank_page(
         lengths=lengths,
         explorer=explorer_of(job.log, ranked, found, texts),
         cost=_cost(summary),
+        stages=tuple(summary.stages or ()),
         quarantine=Quarantined(quarantine.by_reason(rejects), examples(rejects)),
     )
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.backend import compute_dtype, way
-from pipelines.cluster import TallyActor, cluster_nodes, quiet_ray_data, runner
+from pipelines.cluster import TallyActor, cluster_nodes, one_clock, quiet_ray_data, runner
 from pipelines.config import Config, Queries
 from pipelines.errors import UsageError
 from pipelines.index_job import describe_configured
@@ -22,6 +22,7 @@ from pipelines.queries.log import Ints, Log, read_log
 from pipelines.queries.outputs import judgements, load_judgements, output_folder
 from pipelines.queries.scores import Store, score_place, scorer_key
 from pipelines.resources import Stages, plan_stages
+from pipelines.stage_table import Watch
 from pipelines.summary import RerankSummary, require_writable
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live, require_same_encoder
@@ -103,6 +104,7 @@ class Job:
     encoding: Stages
     scoring: Stages
     tally: TallyActor
+    watch: Watch
 
     @property
     def searches(self) -> bool:
@@ -173,7 +175,7 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
         dtype = compute_dtype(config.reranker.dtype, scoring)
         key = scorer_key(scorer.fingerprint, scorer.max_length, dtype)
         store = Store(score_place(place), run, key, datetime.now(UTC).date())
-    log = read_log(queries, request.limit, runner(encoding))
+    log, tally = read_log(queries, request.limit, runner(encoding)), TallyActor()
     return Job(
         config,
         request,
@@ -190,7 +192,8 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
         store,
         encoding,
         scoring,
-        TallyActor(),
+        tally,
+        Watch(tally.read, one_clock()),
     )
 
 

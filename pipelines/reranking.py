@@ -22,7 +22,7 @@ import pyarrow as pa
 from ray.data import ActorPoolStrategy
 
 from pipelines import quarantine
-from pipelines.cluster import Shared, collected, in_blocks
+from pipelines.cluster import Shared, collected, in_blocks, tasks_at_once
 from pipelines.config import Config
 from pipelines.interrupt import Interrupt
 from pipelines.progress import Counted, Progress
@@ -52,6 +52,7 @@ from pipelines.report.html import render_rerank
 from pipelines.reporting import passage_lengths, passage_texts, rerank_page, training_examples
 from pipelines.rerank_job import REAL_MODELS, Job, RerankModels, RerankRequest, prepare
 from pipelines.scoring import batch_rows, score_pairs
+from pipelines.stage_table import Watched
 from pipelines.summary import Clock, RerankSummary
 from pipelines.table.asked import keep_asked
 from pipelines.table.lease import leased
@@ -94,13 +95,13 @@ def rerank(
     ):
         with (
             clock.stage("retrieve"),
-            progress.track("Retrieve", "queries", partial(job.done, "retrieved")),
+            progress.track("Retrieve", "queries", partial(job.done, "retrieve")),
         ):
             vectors = _encode_queries(job) if job.searches else None
             found = None if vectors is None else _retrieve(job, vectors)
         with (
             clock.stage("fetch"),
-            progress.track("Fetch", "documents", partial(job.done, "fetched")),
+            progress.track("Fetch", "documents", partial(job.done, "fetch")),
         ):
             passages = _fetch(job, found)
             first_stage = _first_stage(job, found, passages, vectors)
@@ -113,6 +114,7 @@ def rerank(
         rejects = job.log.rejected(summary.run)
         summary.quarantined_by = quarantine.by_reason(rejects)
         _rates(summary)
+        summary.stages = job.watch.rows
         with replacing(folder, summary) as aside:
             with clock.stage("write"):
                 findings = Findings.of(job.log, ranked, job.qrels)
@@ -152,9 +154,9 @@ def _encode_queries(job: Job) -> Vectors:
     texts = job.texts.values
     table = pa.table({"query": pa.array(range(len(texts)), pa.int32()), "text": texts})
     encoder, stages = job.config.encoder, job.encoding
-    batch = batch_rows(stages, len(texts))
+    batch, model = batch_rows(stages, len(texts)), job.models.encode_stage()
     encoded = in_blocks(table, batch).map_batches(
-        job.models.encode_stage(),
+        model,
         fn_constructor_args=(
             Shared(job.encoder),
             encoder.dtype,
@@ -166,7 +168,9 @@ def _encode_queries(job: Job) -> Vectors:
         compute=ActorPoolStrategy(size=stages.actors),
         **stages.actor,
     )
-    return vectors_of(collected(encoded).sort_by("query")["vector"])
+    watched = Watched("encode queries", model.__name__, stages.actors, actors=True)
+    made = job.watch.execute(encoded, [watched])
+    return vectors_of(collected(made).sort_by("query")["vector"])
 
 
 def _retrieve(job: Job, vectors: Vectors) -> pa.Table:
@@ -178,7 +182,7 @@ def _retrieve(job: Job, vectors: Vectors) -> pa.Table:
     metric = job.config.index.metric
     retrieve = Retrieve(job.dataset, queries.top_k, metric, queries.hybrid, job.where)
     rows = min(_QUERIES_A_TASK, -(-len(vectors) // 4))
-    return _mapped(job, table, rows, retrieve, "retrieved")
+    return _mapped(job, table, rows, retrieve, "retrieve")
 
 
 def _fetch(job: Job, found: pa.Table | None) -> Passages:
@@ -188,7 +192,7 @@ def _fetch(job: Job, found: pa.Table | None) -> Passages:
     fetch = FetchPassages(job.dataset, job.scorer.tokenizer if job.scorer else None)
     if not documents.num_rows:
         return Passages.of(fetch.nothing())
-    return Passages.of(_mapped(job, documents, _DOCUMENTS_A_TASK, fetch, "fetched"))
+    return Passages.of(_mapped(job, documents, _DOCUMENTS_A_TASK, fetch, "fetch"))
 
 
 def _first_stage(
@@ -242,7 +246,7 @@ def _pairs(
 def _vectors(job: Job, documents: pa.Table) -> Chunks:
     """The vectors of the chunks of some documents, which are sorted."""
     fetch = FetchVectors(job.dataset)
-    rows = _mapped(job, documents, _DOCUMENTS_A_TASK, fetch, "fetched_vectors")
+    rows = _mapped(job, documents, _DOCUMENTS_A_TASK, fetch, "fetch vectors")
     return Chunks.of(Passages.of(rows).chunks)
 
 
@@ -266,13 +270,13 @@ def _rank(
 def _mapped(
     job: Job, table: pa.Table, rows: int, stage: Callable[[pa.Table], pa.Table], name: str
 ) -> pa.Table:
-    """A table as a stage makes it, in tasks of so many rows, which are told under a name."""
+    """A table as a stage of some name makes it, in tasks of so many rows."""
     job.tally.tell(**{f"{name}_of": table.num_rows})
     counted = Counted(stage, job.tally.tell, name)
     blocks = in_blocks(table, max(rows, 1))
-    return collected(
-        blocks.map_batches(counted, batch_size=None, batch_format="pyarrow", **job.scoring.task)
-    )
+    made = blocks.map_batches(counted, batch_size=None, batch_format="pyarrow", **job.scoring.task)
+    watched = Watched(name, Counted.__name__, tasks_at_once(job.scoring))
+    return collected(job.watch.execute(made, [watched]))
 
 
 def _count_pairs(summary: RerankSummary, job: Job, selection: Selection, queries: Ints) -> None:

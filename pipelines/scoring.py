@@ -26,6 +26,7 @@ from pipelines.queries.score_rows import Wanted
 from pipelines.queries.scores import StageScores
 from pipelines.rerank_job import Job
 from pipelines.resources import Stages
+from pipelines.stage_table import Watched
 from pipelines.summary import Clock, RerankSummary
 
 # About ten seconds of one actor's work, but enough batches to keep all actors busy.
@@ -106,23 +107,33 @@ def _score_and_stage(job: Job, inputs: ScoringInputs, pairs: pa.Table) -> None:
     """The Ray Data pipeline: pairs in, staged scores out, nothing committed."""
     stages, store = job.scoring, job.store
     assert store is not None  # noqa: S101 - a scorer has one
-    batch = batch_rows(stages, pairs.num_rows)
-    in_blocks(pairs, batch).map_batches(
-        job.models.score_stage(),
-        fn_constructor_args=(
-            Shared(inputs),
-            job.dtype,
-            stages.threads,
-            job.tally.tell,
-            job.tally.stopped,
-        ),
-        batch_size=batch,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=stages.actors),
-        **stages.actor,
-    ).map_batches(
-        StageScores(store), batch_size=None, batch_format="pyarrow", **stages.task
-    ).materialize()
+    batch, scorer = batch_rows(stages, pairs.num_rows), job.models.score_stage()
+    staged = (
+        in_blocks(pairs, batch)
+        .map_batches(
+            scorer,
+            fn_constructor_args=(
+                Shared(inputs),
+                job.dtype,
+                stages.threads,
+                job.tally.tell,
+                job.tally.stopped,
+            ),
+            batch_size=batch,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=stages.actors),
+            **stages.actor,
+        )
+        .map_batches(StageScores(store), batch_size=None, batch_format="pyarrow", **stages.task)
+    )
+    name, tokens = scorer.__name__, "scored_tokens"
+    job.watch.execute(
+        staged,
+        [
+            Watched("score", name, stages.actors, actors=True, tokens=tokens),
+            Watched("stage", StageScores.__name__, stages.readers, sink=True),
+        ],
+    )
 
 
 def _inputs(job: Job, passages: Passages) -> tuple[ScoringInputs, npt.NDArray[np.bool_]]:

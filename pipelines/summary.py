@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UsageError
+from pipelines.stage_table import StageWork
 
 
 def new_run() -> str:
@@ -69,7 +70,10 @@ class _Planned:
 
 @dataclass
 class IndexSummary(_Planned):
-    """What an index run did; `seconds` are by stage."""
+    """What an index run did; `seconds` are by stage.
+
+    `stages` are those of the pipelines that ran, None if Ray did not tell what they did.
+    """
 
     run: str = field(default_factory=new_run)
     version: int | None = None
@@ -80,6 +84,7 @@ class IndexSummary(_Planned):
     resources: dict[str, Any] = field(default_factory=dict)
     config_digest: str | None = None
     purge: dict[str, Any] | None = None
+    stages: list[StageWork] | None = field(default_factory=list)
     report: str | None = None
     state: str = "running"
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
@@ -99,7 +104,10 @@ class PlanSummary(_Planned):
 
 @dataclass
 class RerankSummary:
-    """What a rerank run did; keys of the reranked arm are None where no reranker ran."""
+    """What a rerank run did; keys of the reranked arm are None where no reranker ran.
+
+    `stages` are those of the pipelines that ran, None if Ray did not tell what they did.
+    """
 
     run: str = field(default_factory=new_run)
     live: int | None = None
@@ -123,6 +131,7 @@ class RerankSummary:
     dtype: str | None = None
     clicks: dict[str, Any] | None = None
     agreement: dict[str, Any] | None = None
+    stages: list[StageWork] | None = field(default_factory=list)
     outputs: dict[str, str | None] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
     error: str | None = None

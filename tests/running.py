@@ -98,6 +98,19 @@ def run_rerank(config: Config, models: Any = None, **asked: Any) -> RerankSummar
     return summary
 
 
+SHARES = ("busy", "starting", "waiting_for_input", "waiting_for_output", "finished")
+
+
+def require_shares(stages: list[Any]) -> None:
+    """On one machine all shares are known; together they are a part of the time."""
+    for work in stages:
+        shares = [getattr(work, name) for name in SHARES]
+        assert all(0 <= share <= 1 for share in shares), work
+        assert 0 < sum(shares) <= 1.001, work
+        assert work.seconds > 0
+        assert work.workers >= 1
+
+
 def live_rows(folder: Path) -> list[dict[str, Any]]:
     """What a reader with nothing but lancedb sees."""
     table = lancedb.connect(folder / "index").open_table("chunks")

@@ -21,6 +21,7 @@ from pipelines.report.pages import (
     RerankPage,
 )
 from pipelines.report.significance import compare_differences
+from pipelines.stage_table import StageWork
 
 HOSTILE = "<script>alert(1)</script>"
 MORE_HOSTILE = "</script><img src=x onerror=alert(2)> & \"quotes\" 'n' \u2028 {{ 7 * 7 }}"
@@ -193,6 +194,12 @@ def rerank_page(judged: bool = True) -> RerankPage:
             device="CPU, 2 threads, avx512_bf16",
             dtype="bfloat16",
         ),
+        stages=(
+            StageWork("encode queries", 1431, None, 1, 9.2, 0.31, 0.62, 0.01, 0.0, 0.05),
+            StageWork("retrieve", 71_550, None, 8, 13.1, 0.83, 0.06, 0.05, 0.0, 0.02),
+            StageWork("score", 40_012, 9_873_120, 2, 312.4, 0.962, None, 0.021, 0.004, None),
+            StageWork("stage", 40_012, None, 2, 312.4, 0.01, None, 0.98, 0.0, None),
+        ),
         quarantine=Quarantined({"no_text": 3, "broken_line": 1}),
     )
 
@@ -307,6 +314,12 @@ def index_page() -> IndexPage:
             Check("Vectors null, zero or not finite", "0", "0", True),
             Check("Recall@10 against exact search", "0.982", "at least 0.95", True),
             Check("Documents deleted", "31.0%", "at most 20%", False),
+        ),
+        stages=(
+            StageWork("read", 1779, None, 2, 640.2, 0.03, 0.01, 0.02, 0.31, 0.63),
+            StageWork("chunk", 75_204, None, 2, 640.2, 0.11, 0.02, 0.24, 0.43, 0.19),
+            StageWork("encode", 75_204, 11_402_990, 1, 640.2, 0.431, 0.029, 0.51, 0.0, 0.01),
+            StageWork("stage", 75_204, None, 2, 640.2, 0.04, 0.03, 0.92, 0.0, 0.0),
         ),
         quarantine=Quarantined(
             {"too_large": 4, "unreadable_file": 1},

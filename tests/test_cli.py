@@ -112,7 +112,8 @@ def test_searching_and_evaluating_before_there_is_anything_ends_2(tmp_path, smal
 def test_summaries_hold_the_keys_of_the_contract(cluster, tmp_path, small_encoder):
     write_jsonl(tmp_path / "corpus.jsonl", [document(n) for n in range(9)] + [{"id": None}])
     config = write_config(tmp_path, small_encoder)
-    assert tandem("index", config, "--json", tmp_path / "out.json").exit_code == 0
+    indexed = tandem("index", config, "--json", tmp_path / "out.json")
+    assert indexed.exit_code == 0
     summary = json.loads((tmp_path / "out.json").read_text())
     assert summary.keys() >= {
         "run",
@@ -130,7 +131,10 @@ def test_summaries_hold_the_keys_of_the_contract(cluster, tmp_path, small_encode
         "quarantined_by",
         "gate",
         "seconds",
+        "stages",
     }
+    (busy,) = [work["busy"] for work in summary["stages"] if work["stage"] == "encode"]
+    assert (f"busy for {busy:.0%}" in indexed.stdout) == (busy < 0.5)
     assert summary["documents"].keys() == {
         "new",
         "changed",

@@ -1,5 +1,9 @@
 """The index flow on small corpora: what readers see, and what a run says of it."""
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import lance
 import lancedb
 import numpy as np
@@ -10,6 +14,7 @@ from running import (
     document,
     live_rows,
     newest_version,
+    require_shares,
     run_index,
     run_rerank,
     write_jsonl,
@@ -63,6 +68,19 @@ def test_readers_see_every_document_once_with_the_encoders_own_vectors(tmp_path,
     assert summary.live == summary.version == newest_version(folder)
     assert summary.gate["passed"]
     assert 0 < summary.in_flight <= 30
+    names = ["read", "chunk", "look up", "claim", "encode", "stage"]
+    assert [(work.stage, work.rows) for work in summary.stages] == [(name, 30) for name in names]
+    require_shares(summary.stages)
+    encode = summary.stages[4]
+    assert encode.tokens == summary.tokens > 0
+    assert encode.busy > 0
+    assert [work.tokens for work in summary.stages if work != encode] == [None] * 5
+    # The actor starts and loads its model before anything comes to it.
+    assert encode.starting > summary.stages[0].starting
+    assert encode.seconds <= summary.seconds["encode"]
+    record = json.loads(Path(summary.report).with_suffix(".json").read_text())
+    assert record["stages"] == [asdict(work) for work in summary.stages]
+    assert "Work by stage" in Path(summary.report).read_text(encoding="utf-8")
 
 
 def test_plain_lancedb_searches_live(indexed):
@@ -79,6 +97,7 @@ def test_an_unchanged_corpus_makes_no_version_and_encodes_nothing(indexed):
     folder, config, first = indexed
     before = newest_version(folder)
     again = run_fake(config)
+    assert again.stages == []
     assert newest_version(folder) == before
     assert again.encoded == 0
     assert again.documents["unchanged"] == 30
@@ -127,10 +146,19 @@ def test_a_moved_text_and_changed_metadata_are_not_encoded(tmp_path, small_encod
 
 
 def test_equal_texts_share_a_vector(tmp_path, small_encoder):
-    rows = [document(1) | {"id": name} for name in ("a", "b", "c")]
+    equal = [document(1) | {"id": name} for name in ("a", "b", "c")]
+    # So many that the last comes to the encoder in another block than the first two.
+    rows = [*equal[:2], *(document(n) for n in range(2, 602)), equal[2]]
     write_jsonl(tmp_path / "corpus.jsonl", rows)
-    assert run_fake(configured(tmp_path, small_encoder)).encoded == 1
-    assert len({tuple(row["vector"]) for row in live_rows(tmp_path)}) == 1
+    summary = run_fake(configured(tmp_path, small_encoder))
+    assert summary.encoded == 601
+    vectors = {row["doc_id"]: tuple(row["vector"]) for row in live_rows(tmp_path)}
+    assert vectors["a"] == vectors["b"] == vectors["c"]
+    staged = {work.stage: work.rows for work in summary.stages}
+    assert staged["claim"] == 603
+    assert staged["stage"] + staged.get("stage copies", 0) == 603
+    assert staged.get("copy") == staged.get("stage copies")
+    require_shares(summary.stages)
 
 
 def test_rejects_are_counted_kept_and_accounted_for(tmp_path, small_encoder):

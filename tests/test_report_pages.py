@@ -245,6 +245,17 @@ def test_the_index_page_tells_the_plan_and_what_the_gate_refused():
     assert "none of 75,204 chunks was cut" in html
 
 
+def test_what_each_stage_did_is_a_table_of_both_pages_if_it_is_known():
+    found = cells(render_index(index_page()), "Work by stage")
+    assert found[0][:6] == ["Stage", "Rows out", "Tokens", "Workers", "Time", "Busy"]
+    assert found[3][:5] == ["encode", "75,204", "11,402,990", "1", "10 min 40 s"]
+    assert found[3][5:] == ["43.1%", "2.9%", "51.0%", "0.0%", "1.0%"]
+    apart = ["score", "40,012", "9,873,120", "2", "5 min 12 s", "96.2%", "–", "2.1%", "0.4%", "–"]
+    assert cells(render_rerank(rerank_page()), "Work by stage")[3] == apart
+    assert "Work by stage" not in render_index(replace(index_page(), stages=()))
+    assert "Work by stage" not in render_rerank(replace(rerank_page(), stages=()))
+
+
 def test_an_index_page_of_a_run_with_nothing_to_do():
     page = replace(index_page(), throughput=(), lengths=None, checks=(), rebuild=True)
     html = render_index(replace(page, reasons=("The chunker’s settings changed.",)))

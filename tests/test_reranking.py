@@ -1,13 +1,14 @@
 """The rerank flow on small logs: what is written, and what a run says of it."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import pytrec_eval
 from fake_models import fake_models, fake_rerank_models, vector_of
-from running import configured, document, run_index, run_rerank, write_jsonl
+from running import configured, document, require_shares, run_index, run_rerank, write_jsonl
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from pipelines.errors import InputMissing, UsageError
@@ -110,7 +111,19 @@ def test_repeated_queries_are_scored_once_and_fanned_out(rerank_on):
     assert set(read_run(out / "reranked.trec")) == {"q0", "q1", "q2"}
     mapped = pq.read_table(out / "query_ids.parquet").to_pylist()
     assert [row["run_query_id"] for row in mapped] == ["q0", "q1", "q2", "q0"]
-    assert json.loads((out / "summary.json").read_text())["scored"] == 15
+    written = json.loads((out / "summary.json").read_text())
+    assert written["scored"] == 15
+    assert written["stages"] == [asdict(work) for work in summary.stages]
+    fetched = len({name for run in read_run(out / "retrieved.trec").values() for name in run})
+    assert [(work.stage, work.rows, work.tokens) for work in summary.stages] == [
+        ("encode queries", 3, None),
+        ("retrieve", 15, None),
+        ("fetch", fetched, None),
+        ("score", 15, summary.tokens),
+        ("stage", 15, None),
+    ]
+    require_shares(summary.stages)
+    assert "Work by stage" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_another_id_that_is_judged_has_its_own_entry(rerank_on, tmp_path):

@@ -169,13 +169,13 @@ class Store:
 
 
 class StageScores:
-    """A stage: scored pairs become a fragment and its entry; nothing is committed."""
+    """A stage: scored pairs become a fragment and its entry; nothing is committed or passed on."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
-        """Tables of `query_hash`, `text_hash`, `logit`, `cut`, `tokens` become counts of rows."""
+        """Write tables of `query_hash`, `text_hash`, `logit`, `cut` and `tokens`."""
         count = pairs.num_rows
         if count:
             rows = pairs.append_column(
@@ -185,4 +185,4 @@ class StageScores:
             rows = rows.select(SCORES.names).cast(SCORES)
             tokens = int(pc.sum(pairs["tokens"]).as_py() or 0)
             self._store.sink.write(rows, rows, self._store.marks(count, tokens))
-        return pa.table({"staged": [count]})
+        return pairs.slice(0, 0)

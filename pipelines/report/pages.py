@@ -16,6 +16,7 @@ from pipelines.report.clicks import Clicks
 from pipelines.report.evidence import DepthSweep, Judged, OrderAgreement
 from pipelines.report.explorer import Explorer
 from pipelines.report.histograms import Histogram, Lengths
+from pipelines.stage_table import StageWork
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class RerankPage:
         explorer: queries one by one.
         cost: None where no reranker ran.
         seconds: by stage, and `total`.
+        stages: of the pipelines that ran.
         quarantine: rejected lines and pairs.
         origin: what made the page.
     """
@@ -134,6 +136,7 @@ class RerankPage:
     lengths: Lengths | None = None
     explorer: Explorer | None = None
     cost: Cost | None = None
+    stages: tuple[StageWork, ...] = ()
     quarantine: Quarantined = field(default_factory=lambda: Quarantined({}))
 
 
@@ -164,6 +167,7 @@ class IndexPage:
         lengths: of chunks.
         checks: the gate's; empty where it did not look.
         seconds: by stage, and `total`.
+        stages: of the pipelines that ran.
         quarantine: rejected rows.
         origin: what made the page.
     """
@@ -183,4 +187,5 @@ class IndexPage:
     throughput: tuple[tuple[float, float], ...] = ()
     lengths: Lengths | None = None
     checks: tuple[Check, ...] = ()
+    stages: tuple[StageWork, ...] = ()
     quarantine: Quarantined = field(default_factory=lambda: Quarantined({}))

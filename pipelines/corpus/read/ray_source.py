@@ -19,6 +19,10 @@ from pipelines.corpus.read.pieces import LARGEST_PIECE_BYTES, Piece
 from pipelines.corpus.read.rows import Mapped
 from pipelines.resources import Stages
 
+# What Ray calls the reading of the documents: its own word, and the name of their source.
+_SOURCE = "Corpus"
+DOCUMENTS = f"Read{_SOURCE}"
+
 # Neighbouring pieces with their numbers, read by one task.
 Group = list[tuple[int, Piece]]
 
@@ -111,7 +115,7 @@ class _Parts(Datasource):
 
     def get_name(self) -> str:
         """The name that Ray shows for the tasks."""
-        return "Corpus"
+        return _SOURCE
 
     def estimate_inmemory_data_size(self) -> int | None:
         """About as much as stands on disk."""
