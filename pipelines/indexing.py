@@ -10,19 +10,15 @@ Data pipeline, which commits nothing; the driver commits once, checks what it ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any
 
-import lance
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import ray
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-from pipelines.cluster import Shared, claims, run_tasks, runner
+from pipelines.cluster import Shared, claims
+from pipelines.committing import commit_found, own_commit, sink_of, staged_entries, taken_entries
 from pipelines.config import Config
 from pipelines.corpus.chunk import Chunk
 from pipelines.corpus.claims import Claim
@@ -30,7 +26,8 @@ from pipelines.corpus.identity import digest
 from pipelines.corpus.origin import COPIED
 from pipelines.corpus.read.ray_source import DOCUMENTS
 from pipelines.counting import count_plan, count_staged
-from pipelines.errors import NotPublished, TandemError
+from pipelines.errors import TandemError
+from pipelines.finishing import finish, published, purge_if_asked
 from pipelines.index_job import REAL_MODELS, Job, Models, prepare
 from pipelines.index_report import Throughput, reported
 from pipelines.interrupt import Interrupt
@@ -41,30 +38,20 @@ from pipelines.request import Request
 from pipelines.resources import Stages
 from pipelines.stage_table import Watched
 from pipelines.summary import Clock, IndexSummary
-from pipelines.table import gate, ledger, upkeep, vector_index
-from pipelines.table.commit import commit, create_empty
-from pipelines.table.lease import Lease, leased
-from pipelines.table.lineage import KEY, RUN, DataCommit, data_commit, require_lineage
-from pipelines.table.place import Place
+from pipelines.table import ledger, upkeep
+from pipelines.table.commit import create_empty
+from pipelines.table.lease import leased
 from pipelines.table.publish import (
-    Base,
-    live_version,
     mark_published,
-    publish,
-    published_versions,
     restore_base,
 )
-from pipelines.table.purge import purge
 from pipelines.table.records import keep_record, recorded
 from pipelines.table.reuse import FindVectors
-from pipelines.table.stage import Sink, Stage, copy_rows
-from pipelines.table.verdicts import VersionVerdict, keep_verdict, read_hold, read_verdicts
+from pipelines.table.stage import Stage
 
 # About ten seconds of one actor's work, and at least 256 chunks; a GPU does a hundred times more.
 _FRAGMENT_ROWS = {"cpu": 1024, "gpu": 131_072}
 _LEAST_FRAGMENT_ROWS = 256
-
-Taken = tuple[ledger.Entry, npt.NDArray[np.integer[Any]]]
 
 
 def index(
@@ -111,11 +98,11 @@ def index(
         require_sense(job, found, summary, progress)
         if found.nothing_to_do:
             progress.say("Nothing to do: the published version is what the corpus makes.")
-            _purge(job, lease, summary, clock)
+            purge_if_asked(job, lease, summary, clock)
             return
 
         keep_record(job.place, summary)  # if the run dies, it says so
-        done = _own_commit(job.place, base, found.key)
+        done = own_commit(job.place, base, found.key)
         if done is None:
             with clock.stage("encode"):
                 base = restore_base(job.place, base)
@@ -123,22 +110,22 @@ def index(
                 with throughput.sampled(lambda: job.tally.read().get("encoded", 0)):
                     found = _stage_missing(job, found, summary, progress, interrupt)
             with clock.stage("commit"):
-                staged = _staged(job, found, summary)
+                staged = staged_entries(job, found, summary)
                 lease.require()
-                done = _commit(job, dataset, found, staged, summary)
+                done = commit_found(job, dataset, found, staged, summary)
         else:
             progress.say(f"Run {done.run} had committed all of it: going on with its version.")
-            staged = _taken(found)
+            staged = taken_entries(found)
         count_plan(summary, found.plan)
         count_staged(summary, staged)
-        verdict = _finish(job, found, done, summary, clock, progress)
+        verdict = finish(job, found, done, summary, clock, progress)
         summary.version = verdict.version
-        if not _published(job, lease, verdict, summary, clock, progress):
+        if not published(job, lease, verdict, summary, clock, progress):
             return
         ledger.forget([entry.file for entry, _ in staged])
         with clock.stage("clean_up"):
             upkeep.clean_up(job.place, config.keep)
-        _purge(job, lease, summary, clock)
+        purge_if_asked(job, lease, summary, clock)
 
 
 def _stage_missing(
@@ -196,7 +183,7 @@ def _encode_and_stage(job: Job, found: Found, summary: IndexSummary) -> None:
             compute=ActorPoolStrategy(size=stages.actors),
             **stages.actor,
         )
-        stage = Stage(_sink(job, found, summary), tally.tell)
+        stage = Stage(sink_of(job, found, summary), tally.tell)
         staged = encoded.map_batches(stage, **blocks, **stages.task)
         waiting = job.watch.execute(staged, _watched(stages, source.stage.__name__))
     summary.in_flight = int(tally.read()["in_flight"])
@@ -230,161 +217,6 @@ def _watched_copies(stages: Stages) -> list[Watched]:
         Watched("copy", FindVectors.__name__, stages.readers),
         Watched("stage copies", Stage.__name__, stages.readers, sink=True),
     ]
-
-
-def _taken(found: Found) -> list[Taken]:
-    """The staged entries that the plan takes, and the rows of each."""
-    entries = found.survey.entries
-    taken = sorted(found.plan.taken.items())
-    return [(ledger.read_entry(entries[number]), rows) for number, rows in taken]
-
-
-def _staged(job: Job, found: Found, summary: IndexSummary) -> list[Taken]:
-    """Entries of wanted rows alone: those with other rows, too, are copied without them."""
-    taken = _taken(found)
-    whole = [(entry, rows) for entry, rows in taken if len(rows) == entry.rows]
-    mixed = [(entry, rows) for entry, rows in taken if len(rows) < entry.rows]
-    sink = _sink(job, found, summary)
-    copied = run_tasks(
-        copy_rows,
-        [(sink, entry.file, np.sort(rows).tolist()) for entry, rows in mixed],
-        **job.stages.task,
-    )
-    files = [file for refs in copied for file in ray.get(refs[0])]
-    copies = [ledger.read_entry(file) for file in files]
-    return [*whole, *((entry, np.arange(entry.rows)) for entry in copies)]
-
-
-def _commit(
-    job: Job,
-    dataset: lance.LanceDataset,
-    found: Found,
-    staged: Sequence[Taken],
-    summary: IndexSummary,
-) -> DataCommit:
-    """Commit additions and deletions at once."""
-    removed = np.concatenate([np.empty(0, np.uint64), *found.plan.removed])
-    added = [entry.fragment for entry, _ in staged]
-    marks = {RUN: summary.run, KEY: found.key}
-    schema, fresh = found.shape.schema, found.rules.fresh
-    version = commit(job.place, dataset, schema, removed, added, fresh, marks)
-    return DataCommit(version, summary.run, found.key)
-
-
-def _own_commit(place: Place, base: Base, key: str) -> DataCommit | None:
-    """The newest data commit, if it is exactly what this run would commit, made by one that died.
-
-    Not if it was refused, or has been `live`: then this run starts from `live` again.
-    """
-    newest = lance.dataset(place.dataset) if place.exists() else None
-    found = data_commit(newest) if newest else None
-    if newest is None or found is None or found.key != key or found.version == base.live:
-        return None
-    refused = {item.data_version for item in read_verdicts(place) if not item.passed}
-    was_live = any(version >= found.version for version in published_versions(place))
-    return None if found.version in refused or was_live else found
-
-
-def _finish(
-    job: Job,
-    found: Found,
-    done: DataCommit,
-    summary: IndexSummary,
-    clock: Clock,
-    progress: Progress,
-) -> VersionVerdict:
-    """Compact and index what was committed, and check it."""
-    earlier = [item for item in read_verdicts(job.place) if item.data_version == done.version]
-    if earlier and earlier[0].run == done.run:
-        summary.gate = earlier[0].gate
-        return earlier[0]
-    config, plan, live = job.config, found.plan, found.base.live
-    dataset = lance.dataset(job.place.dataset)
-    require_lineage(dataset, done)
-    if upkeep.compaction_due(dataset):
-        with clock.stage("compact"), progress.track("Compact", "rows", lambda: (0, 0)):
-            upkeep.compact(dataset, runner(job.stages))
-    with clock.stage("index"), progress.track("Index", "rows", lambda: (0, 0)):
-        vector_index.build_indices(dataset, config.index)
-    require_lineage(dataset, done)
-    with clock.stage("gate"), progress.track("Check", "rows", lambda: (0, 0)):
-        checked = set()
-        if live is not None and not found.rules.fresh:
-            before = lance.dataset(job.place.dataset, version=live)
-            checked = {part.fragment_id for part in before.get_fragments()}
-        gone = 0 if job.request.asked_for_deletions else plan.documents["gone"]
-        result = gate.inspect_version(
-            dataset,
-            checked,
-            expected_rows=plan.chunks["new"] + plan.chunks["unchanged"],
-            deleted_fraction=gone / max(plan.live_documents, 1),
-            quarantined_fraction=summary.quarantined / max(plan.rows, 1),
-            config=config,
-            run=runner(job.stages),
-        )
-    summary.gate = result.summary()
-    verdict = VersionVerdict(
-        dataset.version,
-        done.version,
-        str(done.run),
-        live,
-        result.passed,
-        result.refusals,
-        summary.gate,
-    )
-    keep_verdict(job.place, verdict)
-    return verdict
-
-
-def _published(
-    job: Job,
-    lease: Lease,
-    verdict: VersionVerdict,
-    summary: IndexSummary,
-    clock: Clock,
-    progress: Progress,
-) -> bool:
-    """Move `live` to a checked version, unless that is left to `tandem publish`.
-
-    Raises:
-        NotPublished: the gate refused the version, or a hold is set.
-    """
-    if not verdict.passed:
-        raise NotPublished(
-            f"Version {verdict.version} was not published: {'; '.join(verdict.refusals)}."
-        )
-    if hold := read_hold(job.place):
-        raise NotPublished(
-            f"Version {verdict.version} is checked and not published: since {hold.since}, when "
-            f"version {hold.from_version} was rolled back, nothing is; `tandem publish` does it."
-        )
-    if not job.config.publish.auto and job.request.purge:
-        raise NotPublished(
-            f"Version {verdict.version} is checked and publish.auto is false, so nothing was "
-            "purged: run `tandem publish`, then this again."
-        )
-    if not job.config.publish.auto:
-        progress.say(f"Version {verdict.version} is checked; `tandem publish` publishes it.")
-        return False
-    with clock.stage("publish"):
-        lease.require()
-        publish(job.place, verdict.version, summary.base_version)
-        summary.live = live_version(job.place)
-    return True
-
-
-def _purge(job: Job, lease: Lease, summary: IndexSummary, clock: Clock) -> None:
-    if job.request.purge:
-        with clock.stage("purge"):
-            lease.require()
-            asked, run = job.request.delete or (), runner(job.stages)
-            summary.purge = purge(job.place, job.config, asked, run)
-            summary.version = summary.live = live_version(job.place)
-
-
-def _sink(job: Job, found: Found, summary: IndexSummary) -> Sink:
-    shape = found.shape
-    return Sink(job.place, summary.run, shape.schema, shape.making, found.rules.fresh)
 
 
 def _fragment_rows(stages: Stages, documents: int) -> int:

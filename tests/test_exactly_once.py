@@ -20,14 +20,14 @@ POINTS = {
     "reading": {"at": "pipelines.planning:require_fields"},
     "encoding": {"ledger": 1},
     "after staging": {"at": "pipelines.indexing:_stage_missing", "when": "after"},
-    "before the commit": {"at": "pipelines.indexing:commit"},
-    "after the commit": {"at": "pipelines.indexing:commit", "when": "after"},
+    "before the commit": {"at": "pipelines.committing:commit"},
+    "after the commit": {"at": "pipelines.committing:commit", "when": "after"},
     "before compaction": {"at": "lance.optimize:Compaction.commit"},
     "after compaction": {"at": "lance.optimize:Compaction.commit", "when": "after"},
     "in the index build": {"at": "pipelines.table.vector_index:choose_index"},
-    "before the tags": {"at": "pipelines.indexing:publish"},
+    "before the tags": {"at": "pipelines.finishing:publish"},
     "between the tags": {"at": "pipelines.table.publish:move_live"},
-    "after the tags": {"at": "pipelines.indexing:publish", "when": "after"},
+    "after the tags": {"at": "pipelines.finishing:publish", "when": "after"},
     "in clean-up": {"at": "lance:LanceDataset.cleanup_old_versions", "when": "after"},
 }
 COMMITTED = list(POINTS)[4:10]

@@ -42,7 +42,7 @@ def table(published, small_encoder, tmp_path):
 
 def test_an_answer_to_the_commit_that_is_lost(cluster, described, table):
     folder, config, file = table
-    plan = {"fake": described, "at": "pipelines.indexing:commit", "when": "after", "do": "raise"}
+    plan = {"fake": described, "at": "pipelines.committing:commit", "when": "after", "do": "raise"}
     code, said = ended(start(cluster, plan, "index", file))
     assert code == 1
     assert "tandem: ConnectionError: the answer was lost" in said
@@ -141,7 +141,7 @@ def test_a_table_that_was_emptied_and_one_whose_whole_fragment_goes(
 def test_a_file_that_was_staged_and_is_gone_is_encoded_again(cluster, described, table):
     folder, config, file = table
     place = Place.of(config.table)
-    plan = {"fake": described, "at": "pipelines.indexing:commit"}
+    plan = {"fake": described, "at": "pipelines.committing:commit"}
     assert ended(start(cluster, plan, "index", file))[0] == -9
     lost = ledger.read_entry(ledger.list_entries(place.ledger, "")[0])
     ledger.data_file(place.dataset, lost.fragment).unlink()

@@ -75,7 +75,7 @@ def test_without_the_lease_the_fence_lets_one_commit(
     if first:
         shutil.rmtree(folder / "index")
     # All of them have staged everything before the first commits.
-    plan = {"fake": described, "without": ["lease"], "at": "pipelines.indexing:commit"}
+    plan = {"fake": described, "without": ["lease"], "at": "pipelines.committing:commit"}
     plan |= {"do": "wait", "until": str(folder / "go")}
     marks = [str(folder / f"ready-{n}") for n in range(count)]
     drivers = [start(cluster, plan | {"touch": mark}, "index", config) for mark in marks]
@@ -95,7 +95,7 @@ def test_a_driver_that_slept_is_taken_over_and_ends_with_4(
 ):
     folder, config = table
     place = Place.of(configured(folder, small_encoder).table)
-    plan = {"fake": described, "at": "pipelines.indexing:commit", "do": "stop"}
+    plan = {"fake": described, "at": "pipelines.committing:commit", "do": "stop"}
     plan["touch"] = str(folder / "asleep")
     # Asleep between the look at its lease and its commit: only the fence is left.
     sleeper = start(cluster, plan, "index", config)
