@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.display import Display, duration, show_table, stdout
 from jobs.ending import ending
 from jobs.options import JsonOption
+from pipelines.summary import require_writable
 
 if TYPE_CHECKING:
     from pipelines.bench import BenchSummary
@@ -16,20 +19,47 @@ if TYPE_CHECKING:
 
 def bench(
     json: JsonOption = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw rates and share of the peak by length of texts, as an SVG file.",
+        ),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append the figures to a Markdown file, and write them as JSON into the folder "
+            "of its name.",
+        ),
+    ] = None,
     full: bool = typer.Option(False, help="More texts and more repeats: the long form."),
 ) -> None:
     """Measure both stages and whole jobs, beside sentence-transformers and the device's peak."""
     from pipelines.bench import BenchSummary, bench_size
     from pipelines.bench import bench as flow
+    from pipelines.bench_log import keep
+    from pipelines.bench_plot import plot as drawn
 
     summary = BenchSummary()
     with ending(summary, json):
+        for path, option in ((plot, "--plot"), (log, "--log")):
+            if path is not None:
+                require_writable(path, option)
         flow(bench_size(full=full), summary, Display())
         show_bench(summary)
+        if plot is not None:
+            plot.parent.mkdir(parents=True, exist_ok=True)
+            plot.write_text(drawn(asdict(summary)), encoding="utf-8")
+        if log is not None:
+            stdout().print(f"Kept in {log} and {keep(log, asdict(summary))}.", soft_wrap=True)
 
 
 def show_bench(summary: BenchSummary) -> None:
     """The tables at the end of a run."""
+    from pipelines.bench_tables import notes, tables
+
     machine, say = summary.machine, stdout().print
     say(
         f"{machine['processor']}: {', '.join(machine['features']) or 'no feature of note'}; "
@@ -38,39 +68,9 @@ def show_bench(summary: BenchSummary) -> None:
     )
     peaks = ", ".join(f"{rate:,.0f} in {name}" for name, rate in summary.peak_gflops.items())
     say(f"Matrix product, GFLOP/s: {peaks}")
-    headings = [
-        "a second",
-        "tandem",
-        "sentence-transformers",
-        "ratio",
-        "its best",
-        "ratio",
-        "of peak",
-    ]
-    rows = [_compared("chunks encoded", summary.encode), _compared("pairs scored", summary.score)]
-    show_table(headings, rows)
-    say(
-        f"Vectors: least cosine to float32 {summary.encode['least_cosine']:.4f}. "
-        f"Logits: greatest difference to float32 {summary.score['greatest_logit_difference']:.4f}."
-    )
-    if summary.job:
-        jobs = [_job("index, chunks", summary.job), _job("rerank, pairs", summary.job["rerank"])]
-        show_table(["whole job, a second", "job", "stage alone", "share"], jobs)
+    for table in tables(asdict(summary)):
+        show_table(list(table.headings), [list(row) for row in table.rows], f"\n{table.title}")
+    say()
+    for note in notes(asdict(summary)):
+        say(note, soft_wrap=True)
     say(f"Measured in {duration(summary.seconds['total'])}.")
-
-
-def _compared(label: str, found: dict[str, Any]) -> list[str]:
-    return [
-        label,
-        f"{found['tandem']:,.0f}",
-        f"{found['sentence_transformers']:,.0f}",
-        f"{found['ratio']:.2f}",
-        f"{found['sentence_transformers_best']:,.0f}",
-        f"{found['ratio_to_best']:.2f}",
-        f"{found['share_of_peak']:.0%}",
-    ]
-
-
-def _job(label: str, found: dict[str, Any]) -> list[str]:
-    rates = [f"{found[name]:,.0f}" for name in ("rate", "stage_rate")]
-    return [label, *rates, f"{found['share_of_stage']:.0%}"]

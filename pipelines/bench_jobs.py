@@ -1,4 +1,7 @@
-"""Whole jobs against their own stages: what reading, cutting, Ray and the table cost beside them.
+"""Whole jobs against their own stages and against their peers.
+
+The first says what reading, cutting, Ray and the table cost beside a stage, the second what the
+same libraries give when they are put together in the usual way.
 
 A job's rate counts from the first of its forward passes, when its model is loaded, to the commit
 (to the last score where nothing is committed). Stage and jobs take turns on the same chunks.
@@ -7,19 +10,22 @@ A job's rate counts from the first of its forward passes, when its model is load
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
-from pipelines.bench import QUESTIONS, JobSize
-from pipelines.bench_models import UNLIMITED_TOKENS
+from pipelines.bench_memory import LargestWorker, PeakMemory
+from pipelines.bench_peers import NOT_INSTALLED, SECONDS_BETWEEN_LOOKS, lance_ray_writer, run_peer
+from pipelines.bench_settings import DEFAULTS, Settings
+from pipelines.bench_sizes import JobSize
+from pipelines.bench_texts import QUESTIONS, UNLIMITED_TOKENS
+from pipelines.bench_watch import Watch
 from pipelines.config import Config
 from pipelines.config_file import parse_config
 from pipelines.corpus.identity import passage
@@ -27,7 +33,6 @@ from pipelines.indexing import index
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import EncoderSpec, ScorerSpec
 from pipelines.models.scorer import Scorer
-from pipelines.models.stages import SECONDS_BETWEEN_REPORTS
 from pipelines.models.tokens import Tokenize
 from pipelines.progress import Progress
 from pipelines.queries.log import read_log
@@ -38,82 +43,53 @@ from pipelines.summary import IndexSummary, RerankSummary
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live
 
-_SECONDS_BETWEEN_LOOKS = 0.05
-
-
-class Watch:
-    """A progress that notes when each tracked stage began, did its first work, and ended."""
-
-    def __init__(self) -> None:
-        self.began: dict[str, float] = {}
-        self.first: dict[str, float] = {}
-        self.ended: dict[str, float] = {}
-
-    def say(self, line: str) -> None:
-        """Tell nobody."""
-
-    @contextmanager
-    def track(
-        self,
-        name: str,
-        unit: str,
-        read: Callable[[], tuple[float, float]],
-    ) -> Iterator[None]:
-        """Look at a stage until it has done something."""
-        over = threading.Event()
-
-        def look() -> None:
-            while not over.wait(_SECONDS_BETWEEN_LOOKS):
-                if read()[0]:
-                    self.first[name] = time.monotonic()
-                    return
-
-        self.began[name] = time.monotonic()
-        thread = threading.Thread(target=look, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.ended[name] = time.monotonic()
-            over.set()
-            thread.join()
-
-    def work_began(self, name: str) -> float:
-        """When a stage's first forward pass began, to a tenth of a second.
-
-        A worker reports its work no sooner than so long after it has begun, or when it is done.
-        """
-        lag = SECONDS_BETWEEN_REPORTS + _SECONDS_BETWEEN_LOOKS
-        return max(self.first.get(name, self.ended[name]) - lag, self.began[name])
-
 
 def bench_jobs(
-    encoder: EncoderSpec, scorer: ScorerSpec, size: JobSize, progress: Progress
+    encoder: EncoderSpec, scorer: ScorerSpec, size: JobSize, best: Settings, progress: Progress
 ) -> dict[str, Any]:
-    """Index and rerank, and measure each stage alone on what its job has worked on.
+    """Index and rerank, and measure on what each job has worked on its stage and its peers.
 
     A cluster must be connected. Medians over the repeats. `rate` counts chunks a second; `rerank`
-    holds the same of pairs.
+    holds the same of pairs. `peers` are by what they are and with which settings, the defaults or
+    `best`; or `left_out` says why there are none.
     """
-    stages = Encoder(encoder), Scorer(scorer)
-    parts: dict[str, list[dict[str, float]]] = {"index": [], "rerank": []}
-    done = 0
-    with progress.track("Jobs", "jobs", lambda: (done, 2 * size.repeats)):
+    stages, write = (Encoder(encoder), Scorer(scorer)), lance_ray_writer()
+    threads = torch.get_num_threads()
+    parts: dict[str, list[dict[str, Any]]] = {"index": [], "rerank": []}
+    peers: dict[str, list[dict[str, Any]]] = {}
+    sides = dict.fromkeys((DEFAULTS, best)) if write else {}
+    done, all_runs = 0, (2 + len(sides)) * size.repeats
+    with progress.track("Jobs", "jobs", lambda: (done, all_runs)):
         began = time.monotonic()
-        while done < 2 * size.repeats and (
-            not done or time.monotonic() - began < size.most_seconds
-        ):
+        while done < all_runs and (not done or time.monotonic() - began < size.most_seconds):
             with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
                 config = _config(Path(folder), size)
-                parts["index"].append(_index(config, encoder, stages[0]))
-                done += 1
+                figures, texts = _index(config, encoder, stages[0])
+                parts["index"].append(figures)
                 parts["rerank"].append(_rerank(config, scorer, stages[1]))
+                done += 2
+            for settings in sides:
+                assert write is not None  # noqa: S101 - without it there is no side
+                found = run_peer(texts, encoder, settings, threads, write)
+                peers.setdefault(f"lance-ray, {settings}", []).append(found)
                 done += 1
-    merged = {
-        name: {key: median(part[key] for part in found) for key in found[0]}
-        for name, found in parts.items()
+    merged = {name: _medians(found) for name, found in parts.items()}
+    return {
+        **merged["index"],
+        "rerank": merged["rerank"],
+        "peers": {name: _medians(found) for name, found in peers.items()}
+        or {"left_out": NOT_INSTALLED},
+        "repeats": len(parts["index"]),
+        "turns": parts | {"peers": peers},
     }
-    return merged["index"] | {"rerank": merged["rerank"], "repeats": done // 2}
+
+
+def _medians(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The median of each figure, None where one was not measured."""
+    return {
+        key: median(values) if None not in (values := [part[key] for part in found]) else None
+        for key in found[0]
+    }
 
 
 def _config(folder: Path, size: JobSize) -> Config:
@@ -129,22 +105,24 @@ def _config(folder: Path, size: JobSize) -> Config:
     )
 
 
-def _index(config: Config, spec: EncoderSpec, stage: Encoder) -> dict[str, float]:
-    """The rate of one index job, and of the encoder alone on the passages of its chunks."""
+def _index(config: Config, spec: EncoderSpec, stage: Encoder) -> tuple[dict[str, Any], list[str]]:
+    """One index job, the encoder alone on the passages of its chunks, and these passages."""
     summary, watch = IndexSummary(), Watch()
-    index(config, summary, watch)
+    with PeakMemory(LargestWorker(), SECONDS_BETWEEN_LOOKS) as memory:
+        index(config, summary, watch)
     committed = watch.began["Index"]
     job_seconds = committed - watch.work_began("Encode")
     rows = open_live(Place.of(config.table)).to_table(columns=["title", "text"])
     assert spec.tokenizer is not None  # noqa: S101 - the bundled model has one
     tokenize = Tokenize(spec.tokenizer, config.chunking.max_tokens)
-    tokens, _ = tokenize([spec.prompt + text for text in dict.fromkeys(_passages(rows))])
+    texts = list(dict.fromkeys(_passages(rows)))
+    tokens, _ = tokenize([spec.prompt + text for text in texts])
     stage.encode(tokens.take(np.arange(min(len(tokens), 32))))
     started = time.monotonic()
     stage.encode(tokens)
     stage_rate = len(tokens) / (time.monotonic() - started)
     rate = summary.encoded / job_seconds
-    return {
+    figures = {
         "rate": rate,
         "share_of_stage": rate / stage_rate,
         "stage_rate": stage_rate,
@@ -154,13 +132,16 @@ def _index(config: Config, spec: EncoderSpec, stage: Encoder) -> dict[str, float
         "seconds": job_seconds,
         "seconds_before": watch.work_began("Encode") - watch.began["Encode"],
         "seconds_in_all": summary.seconds["total"],
+        "memory_mb": memory.most,
     }
+    return figures, texts
 
 
-def _rerank(config: Config, spec: ScorerSpec, stage: Scorer) -> dict[str, float]:
-    """The rate of one rerank job, and of the scorer alone on the pairs that it scored."""
+def _rerank(config: Config, spec: ScorerSpec, stage: Scorer) -> dict[str, Any]:
+    """One rerank job, and the scorer alone on the pairs that it scored."""
     summary, watch = RerankSummary(), Watch()
-    rerank(config, summary, watch)
+    with PeakMemory(LargestWorker(), SECONDS_BETWEEN_LOOKS) as memory:
+        rerank(config, summary, watch)
     job_seconds = watch.ended["Score"] - watch.work_began("Score")
     pairs = _scored_pairs(config)
     queries, passages = (list(dict.fromkeys(column)) for column in zip(*pairs, strict=True))
@@ -183,6 +164,7 @@ def _rerank(config: Config, spec: ScorerSpec, stage: Scorer) -> dict[str, float]
         "stage_pairs": len(places),
         "seconds": job_seconds,
         "seconds_in_all": summary.seconds["total"],
+        "memory_mb": memory.most,
     }
 
 

@@ -1,103 +1,30 @@
-"""What the benchmark computes from what it measures, and one small run of it."""
+"""One small run of the benchmark, and what is shown and kept of it."""
 
-import math
+import json
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow.dataset import dataset as dataset_of
 
-from pipelines.bench import (
-    BANDS_TOKENS,
-    BenchSize,
-    BenchSummary,
-    bench,
-    draw,
-    draw_pairs,
-    parse_cpuinfo,
-)
-from pipelines.bench_jobs import Watch
-from pipelines.bench_models import Shape, compared, cosines
+from pipelines.bench import BenchSummary, bench
+from pipelines.bench_log import NOTHING_YET, keep, with_run
+from pipelines.bench_plot import plot
+from pipelines.bench_settings import Settings
+from pipelines.bench_sizes import BenchSize, Sample, Tries
+from pipelines.bench_tables import measured, notes, tables
+from pipelines.models.encoder import Encoder
+from pipelines.models.load import describe_encoder, locate
 from pipelines.progress import Silent
 
-CPUINFO = """processor\t: 0
-model name\t: A Processor of 2 GHz
-flags\t\t: fpu avx2 avx512f avx512_bf16_not avx512_vnni
-
-processor\t: 1
-model name\t: Another
-flags\t\t: fpu amx_tile
-"""
+LOG = Path(__file__).parent.parent / "infra" / "benchmarks.md"
 
 
-def test_operations_are_those_counted_by_hand() -> None:
-    shape = Shape(hidden=4, intermediate=8, layers=3)
-    # One layer, a token: 4 projections of 4x4 and two layers of 4x8, 2 operations an element.
-    token = 2 * (4 * 16 + 2 * 32)
-    # A text of 5 tokens: scores and weighted sum, each 5x5x4 elements.
-    attention = 2 * 2 * 5 * 5 * 4
-    assert shape.flops(np.array([5])) == 3 * (5 * token + attention)
-    assert shape.flops(np.array([5, 1])) == 3 * (6 * token + attention + 2 * 2 * 4)
-    assert shape.flops(np.zeros(0, np.int64)) == 0
-
-
-def test_a_text_of_the_bundled_model_costs_twice_its_weights_a_token() -> None:
-    # 10.6 million weights in the layers of all-MiniLM-L6-v2; attention adds 7 % at this length.
-    flops = Shape(384, 1536, 6).flops(np.array([153]))
-    assert flops == pytest.approx(2 * 10.6e6 * 153 * 1.07, rel=0.01)
-
-
-def test_features_of_a_processor() -> None:
-    assert parse_cpuinfo(CPUINFO) == ("A Processor of 2 GHz", ["avx2", "avx512f", "avx512_vnni"])
-    assert parse_cpuinfo("")[1] == []
-
-
-def test_the_sample_is_the_same_each_time_and_mixes_lengths() -> None:
-    lengths = np.arange(1, 401)
-    places = draw(lengths, 40)
-    assert places == draw(lengths, 40)
-    bands = np.searchsorted(BANDS_TOKENS, lengths[places])
-    assert np.bincount(bands).tolist() == [10, 10, 10, 10]
-    assert len(set(places)) == 40
-    assert len(draw(np.array([3, 300, 5]), 7)) == 7
-
-
-def test_pairs_share_passages() -> None:
-    size = BenchSize(queries=5, passages_a_query=4)
-    queries, passages, pairs = draw_pairs(size, [f"text {n % 6}" for n in range(12)])
-    assert (len(set(queries)), len(passages), pairs.shape) == (5, 6, (20, 2))
-    assert len({tuple(pair) for pair in pairs.tolist()}) == 20
-    assert np.bincount(pairs[:, 0]).tolist() == [4] * 5
-
-
-def test_rates_and_ratios() -> None:
-    seconds = {
-        "tandem": [1.0, 2.0, 9.0],
-        "tokenize": [0.5, 0.5, 0.5],
-        "float32": [8.0, 8.0, 8.0],
-        "bfloat16": [4.0, 5.0, 3.0],
-    }
-    found = compared(100, seconds, "bfloat16", 60e9, {"float32": 10.0, "bfloat16": 50.0})
-    assert (found["tandem"], found["sentence_transformers"]) == (50.0, 12.5)
-    assert (found["ratio"], found["ratio_to_best"]) == (4.0, 2.0)
-    assert (found["sentence_transformers_best"], found["share_of_peak"]) == (25.0, 0.6)
-    assert (found["tandem_from_texts"], found["ratio_from_texts"]) == (40.0, 3.2)
-
-
-def test_cosines() -> None:
-    found = cosines(np.array([[1, 0], [2, 2]], np.float32), np.array([[3, 0], [0, 1]], np.float32))
-    np.testing.assert_allclose(found, [1, math.sqrt(0.5)], rtol=1e-6)
-
-
-def test_a_watch_knows_when_work_began() -> None:
-    watch = Watch()
-    looks = iter([(0, 4), (2, 4), (2, 4)])
-    with watch.track("Encode", "chunks", lambda: next(looks)):
-        while "Encode" not in watch.first:
-            pass
-    assert watch.began["Encode"] == watch.work_began("Encode")  # not half a second before it
-    assert watch.began["Encode"] < watch.first["Encode"] <= watch.ended["Encode"]
-
-
-def test_a_small_run() -> None:
+@pytest.fixture(scope="module")
+def summary():
+    few = Sample(texts=4, repeats=1, most_seconds=5.0)
     size = BenchSize(
         corpus=("json", "logging"),
         texts=16,
@@ -105,19 +32,118 @@ def test_a_small_run() -> None:
         passages_a_query=4,
         repeats=1,
         matrix=128,
+        short=few,
+        long=few,
+        tries=Tries(rows=4, batch_sizes=(2, 4)),
     )
-    summary = BenchSummary()
-    bench(size, summary, Silent())
+    found = BenchSummary()
+    bench(size, found, Silent())
+    return found
+
+
+def test_a_small_run(summary):
     assert set(summary.peak_gflops) >= {"float32"}
     assert {"processor", "features", "cores", "threads", "torch", "dtype", "gpu"} <= set(
         summary.machine
     )
-    for found in (summary.encode, summary.score):
-        rates = ("tandem", "sentence_transformers", "ratio", "share_of_peak")
-        assert all(found[name] > 0 for name in rates)
-        assert 0 <= found["padding_share"] < 1
+    assert set(summary.lengths) == {"short", "long"}
+    for found in (summary.encode, *summary.lengths.values(), summary.score):
+        rates = ("tandem", "sentence_transformers", "sentence_transformers_best", "ratio")
+        assert all(found[name] > 0 for name in (*rates, "ratio_to_best", "share_of_peak"))
+        assert found["padding_share"] == 0  # the bundled models are computed without any
+        assert found["best_settings"]["batch_size"] in (2, 4, 32)
+        assert set(found["turns_seconds"]) >= {"tandem", "tokenize", "default"}
+        assert all(len(turns) == 1 for turns in found["turns_seconds"].values())
+        for memory in found["memory_mb"].values():
+            assert memory["most"] >= memory["before"] > 0
     assert (summary.encode["count"], summary.score["count"]) == (16, 12)
-    assert summary.encode["least_cosine"] > 0.98
+    assert summary.lengths["short"]["tokens"] <= 4 * 32
+    assert 4 * 128 < summary.lengths["long"]["tokens"] <= 4 * 256
+    for found in (summary.encode, *summary.lengths.values()):
+        assert 0.98 < found["least_cosine"] <= found["mean_cosine"] < 1.0001
     assert summary.score["greatest_logit_difference"] < 0.5
+    assert summary.score["spearman"] > 0.9
+    assert summary.score["spearman"] <= 1.0001
     assert set(summary.seconds) == {"total", "start", "encode", "score"}
     assert not summary.job
+    assert not summary.quality
+
+
+def test_every_table_has_a_cell_under_each_heading(summary):
+    values = with_jobs(summary)
+    found = tables(values)
+    assert len(found) == 5
+    assert all(len(row) == len(table.headings) for table in found for row in table.rows)
+    assert notes(asdict(summary) | {"quality": {"left_out": "of this"}})[0].endswith("of this.")
+
+
+def with_jobs(summary):
+    """A summary with figures that only a cluster gives."""
+    one = {"rate": 70.0, "rate_with_start": 50.0, "memory_mb": None}
+    staged = one | {"stage_rate": 100.0, "share_of_stage": 0.7}
+    both = {"float32": 0.5, "bfloat16": 0.4375, "difference": -0.0625}
+    return asdict(summary) | {
+        "job": staged | {"rerank": staged, "peers": {"lance-ray, float32, batch 32": one}},
+        "quality": {"questions": 3, "retrieved": both, "reranked": both},
+    }
+
+
+def test_the_plot_has_a_bar_for_every_row(summary):
+    values = asdict(summary)
+    drawing = ElementTree.fromstring(plot(values))
+    rects = [part for part in drawing.iter() if part.tag.endswith("}rect")]
+    # Three sides and the share of the peak.
+    assert len(rects) == 4 * len(measured(values)) == 16
+    said = [next(iter(part)).text for part in rects]
+    for one in measured(values):
+        assert sum(text.startswith(f"{one.about}") for text in said) == 4
+    heights = [float(part.get("height")) for part in rects]
+    assert all(height > 0 for height in heights)
+    assert max(heights) <= 134
+
+
+def test_the_log_holds_what_was_measured(summary, tmp_path):
+    log, values = tmp_path / "infra" / "log.md", with_jobs(summary)
+    first = keep(log, values)
+    second = keep(log, values)
+    assert first.parent == second.parent == tmp_path / "infra" / "log"
+    assert second.stem == f"{first.stem}-2"
+    assert json.loads(first.read_text()) == values
+    written = log.read_text()
+    sections = written.split("\n## ")
+    assert len(sections) == 3
+    assert sections[0].count(summary.date) == 2
+    assert f"(log/{first.name})" in sections[1]
+    assert f"(log/{second.name})" in sections[2]
+    for table in tables(values):
+        for row in table.rows:
+            assert f"| {' | '.join(row)} |" in sections[1]
+
+
+def test_the_first_run_takes_the_place_of_the_placeholder(summary):
+    frame = LOG.read_text(encoding="utf-8")
+    found = with_run(frame, asdict(summary), "benchmarks/one.json")
+    assert NOTHING_YET not in found
+    assert found.count(f"| {summary.date} | ") == 1
+    kept = [line for line in frame.splitlines() if NOTHING_YET not in line]
+    assert set(kept) <= set(found.splitlines())
+
+
+def test_a_peer_encodes_and_writes_every_text(cluster, small_encoder, tmp_path):
+    from pipelines.bench_peers import run_peer
+
+    spec = describe_encoder(locate(str(small_encoder), None, "encoder"))
+    texts = [f"a lock is released {number} times" for number in range(40)]
+
+    def write(dataset, uri):
+        dataset.write_parquet(str(tmp_path / "rows"))
+        return dataset_of(tmp_path / "rows").count_rows()
+
+    found = run_peer(texts, spec, Settings("float32", 8), 2, write)
+    assert (found["count"], found["written"]) == (40, 40)
+    assert found["rate"] > found["rate_with_start"] > 0
+    assert found["memory_mb"] > 100
+    rows = dataset_of(tmp_path / "rows").to_table()
+    assert rows["text"].to_pylist() == texts
+    vectors = Encoder(spec, dtype="float32").encode_texts(texts, "document")
+    np.testing.assert_allclose(rows["vector"].to_pylist(), vectors, atol=1e-5)

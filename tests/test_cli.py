@@ -182,6 +182,7 @@ def readme_commands():
 
 def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
     from pipelines import bench
+    from pipelines.bench_sizes import Sample, Tries
 
     commands = readme_commands()
     assert {line.split()[1] for line in commands} >= {
@@ -201,7 +202,10 @@ def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
     write_jsonl(tmp_path / raw["queries"]["paths"][0], log)
     (tmp_path / "ids.txt").write_text("d001\n")
     (tmp_path / raw["queries"]["qrels"]).write_text("query-id\tcorpus-id\tscore\nq1\td001\t1\n")
-    tiny = bench.BenchSize(("bisect", "heapq"), 8, 2, 2, 1, 64)
+    few = Sample(2, 1, 1)
+    tiny = bench.BenchSize(
+        ("bisect", "heapq"), 8, 2, 2, 1, 64, 128, short=few, long=few, tries=Tries(2, (2,))
+    )
     monkeypatch.setattr(bench, "bench_size", lambda full: tiny)
     for line in commands:
         words = shlex.split(line, comments=True)[1:]

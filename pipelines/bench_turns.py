@@ -1,0 +1,133 @@
+"""Runs that are compared take turns, since machines are noisy, and the median of each counts.
+
+The device's own peak is a matrix product measured at each turn; there the best counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.bench_memory import PeakMemory, give_back
+from pipelines.models.batching import Lengths
+from pipelines.models.locate import read_json
+
+_PRODUCTS_A_TURN = 5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a transformer that say what a token costs."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+
+    @classmethod
+    def of(cls, folder: str) -> Shape:
+        """The sizes in a model's config.json."""
+        config = read_json(Path(folder) / "config.json")
+        names = ("hidden_size", "intermediate_size", "num_hidden_layers")
+        return cls(*(int(config[name]) for name in names))
+
+    def flops(self, lengths: Lengths) -> float:
+        """Operations of the layers for texts of these many tokens, padding not counted.
+
+        A product of matrices of (m, k) and (k, n) is 2mkn operations. For a token these are four
+        projections of the attention and two of the feed-forward layer, and the attention's two
+        products with every token of the text. Embeddings, norms and heads are left out.
+        """
+        lengths = np.asarray(lengths, np.float64)
+        token = 2 * (4 * self.hidden**2 + 2 * self.hidden * self.intermediate)
+        attention = 4 * self.hidden * lengths
+        return float((lengths * (token + attention)).sum() * self.layers)
+
+
+class Peaks:
+    """The best rate of a square matrix product so far, by dtype, in GFLOP/s."""
+
+    def __init__(self, dtypes: Sequence[str], size: int, device: str) -> None:
+        self.gflops = dict.fromkeys(dtypes, 0.0)
+        self._flops = 2 * size**3
+        self._device = device
+        shape = (size, size)
+        self._factors = {
+            name: torch.randn(shape, device=device).to(getattr(torch, name)) for name in dtypes
+        }
+
+    def measure(self) -> None:
+        """Measure again; a better result replaces the one before."""
+        for name, factor in self._factors.items():
+            for _ in range(_PRODUCTS_A_TURN):
+                self._wait()
+                started = time.perf_counter()
+                factor @ factor
+                self._wait()
+                rate = self._flops / (time.perf_counter() - started) / 1e9
+                self.gflops[name] = max(self.gflops[name], rate)
+
+    def _wait(self) -> None:
+        if self._device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of runs that took turns.
+
+    Attributes:
+        seconds: of each timed turn of each run.
+        results: of the first turn of each run.
+        memory: MB that this process had resident before the first turn of each run, the most while
+            it ran, and the difference. What runs have in common, and the models, are there before.
+    """
+
+    seconds: dict[str, list[float]]
+    results: dict[str, Any]
+    memory: dict[str, dict[str, Any]]
+
+
+class Turns:
+    """Runs that take turns; before each turn the peak is measured.
+
+    The first turn is not timed: in it the memory is watched, which would disturb the clock.
+
+    Attributes:
+        peaks: the peaks that are measured.
+    """
+
+    def __init__(self, repeats: int, most_seconds: float, peaks: Peaks) -> None:
+        """Time as many turns as `repeats`, but begin none after `most_seconds`."""
+        self._planned, self._done = repeats + 1, 0.0
+        self._most_seconds, self.peaks = most_seconds, peaks
+
+    def progress(self) -> tuple[float, float]:
+        """Turns taken so far, a part of one as a fraction, and all of them."""
+        return self._done, self._planned
+
+    def take(self, runs: Mapping[str, Callable[[], Any]]) -> Taken:
+        """Let each run have its turns."""
+        began = time.monotonic()
+        taken = Taken({name: [] for name in runs}, {}, {})
+        for turn in range(self._planned):
+            if turn > 1 and time.monotonic() - began > self._most_seconds:
+                break
+            self.peaks.measure()
+            for name, run in runs.items():
+                if turn:
+                    started = time.perf_counter()
+                    run()
+                    taken.seconds[name].append(time.perf_counter() - started)
+                else:
+                    give_back()
+                    with PeakMemory() as memory:
+                        taken.results[name] = run()
+                    taken.memory[name] = memory.megabytes
+                self._done += 1 / len(runs)
+        return taken
