@@ -109,7 +109,8 @@ def test_searching_and_evaluating_before_there_is_anything_ends_2(tmp_path, smal
         assert result.stderr.startswith("tandem: ")
 
 
-def test_summaries_hold_the_keys_of_the_contract(cluster, tmp_path, small_encoder):
+def test_summaries_hold_the_keys_of_the_contract(cluster, tmp_path, small_encoder, monkeypatch):
+    monkeypatch.setattr("pipelines.stage_table._LEAST_SECONDS", 0.0)
     write_jsonl(tmp_path / "corpus.jsonl", [document(n) for n in range(9)] + [{"id": None}])
     config = write_config(tmp_path, small_encoder)
     indexed = tandem("index", config, "--json", tmp_path / "out.json")
