@@ -122,7 +122,7 @@ def rerank(
             with clock.stage("report"):
                 _write_findings(aside, job, summary, ranked, findings, passages, pairs)
             quarantine.keep(job.place, rejects)
-            if vectors is not None:
+            if vectors is not None and job.request.limit is None:
                 keep_asked(job.place, vectors, job.encoder.fingerprint)
 
 

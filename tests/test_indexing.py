@@ -322,6 +322,7 @@ def test_an_index_is_tried_with_queries_that_were_asked(tmp_path, small_encoder,
     run_rerank(config, fake_rerank_models())
     place = Place.of(config.table)
     encoder = fingerprints_of(lance.dataset(place.dataset).schema).encoder
+    run_rerank(config, fake_rerank_models(), limit=1)  # a trial, which replaces nothing
     asked = asked_vectors(place, encoder)
     texts = {vector_of(line["query"]).astype(np.float32).tobytes() for line in lines}
     assert len(asked) == 100

@@ -14,7 +14,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tiny_models import TEXTS
 
-from pipelines.models import attention, trial
+from pipelines.models import attention, describe, trial
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import describe_encoder, describe_scorer, locate
 from pipelines.models.products import Product
@@ -129,3 +129,20 @@ def test_a_kernel_for_any_lengths_is_given_where_the_texts_stand(folders, monkey
     np.testing.assert_allclose(encoder.encode(tokens), expected, atol=0.02)
     assert max(longest) == 64
     assert len(set(longest)) > 1
+
+
+def test_layers_that_are_not_as_in_the_files_are_found_out(folders, monkeypatch):
+    """As an adapter does it that changes deep layers only."""
+    monkeypatch.setenv("TANDEM_CACHE", "")
+    monkeypatch.setattr(trial, "_LAYERS", 1)
+    opened = describe.open_encoder
+
+    def changed(*given):
+        model = opened(*given)
+        model[0].model.encoder.layer[-1].output.dense.weight.data[0, 0] += 1.0
+        return model
+
+    located = locate(folders["encoder"], None, "encoder")
+    assert describe_encoder(located).packed is not None
+    monkeypatch.setattr(describe, "open_encoder", changed)
+    assert describe_encoder(located).packed is None

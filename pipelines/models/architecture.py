@@ -85,6 +85,7 @@ def read_architecture(folder: Path) -> Architecture | None:
         config.get("position_embedding_type", "absolute") == "absolute"
         and not config.get("is_decoder", False)
         and not config.get("add_cross_attention", False)
+        and not config.get("auto_map")
         and config.get("embedding_size", config["hidden_size"]) == config["hidden_size"]
         and config["hidden_size"] % config["num_attention_heads"] == 0
     )

@@ -29,14 +29,7 @@ _DTYPE_TO_DESCRIBE = "bfloat16"
 def describe_encoder(
     located: Located, *, prompt: str | None = None, trust_remote_code: bool = False
 ) -> EncoderSpec:
-    """Load a bi-encoder and describe it.
-
-    `prompt` replaces the prompt that the model has for documents, which is the one that
-    sentence-transformers' `encode_document` takes.
-
-    Raises:
-        ModelError: the model cannot be loaded, or runs code of its own and is not trusted.
-    """
+    """Load a bi-encoder and describe it; see `load.describe_encoder`."""
     folder = Path(located.folder)
     name = located.name
     model = open_encoder(name, located.folder, _DTYPE_TO_DESCRIBE, "cpu", trust_remote_code)
@@ -83,15 +76,7 @@ def describe_scorer(
     label: int | None = None,
     trust_remote_code: bool = False,
 ) -> ScorerSpec:
-    """Load a cross-encoder and describe it.
-
-    `max_length` None is the model's own. `label` says which logit is the score, where a model gives
-    several.
-
-    Raises:
-        ModelError: the model cannot be loaded, runs code of its own and is not trusted, has no
-            trained head to score with, reads less than `max_length`, or needs a `label`.
-    """
+    """Load a cross-encoder and describe it; see `load.describe_scorer`."""
     folder = Path(located.folder)
     name = located.name
     model = open_scorer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,10 +21,11 @@ from pipelines.models.forward import (
     run,
     told,
 )
-from pipelines.models.packed_models import PackedEncoder, open_packed_encoder
+from pipelines.models.packed_models import PackedEncoder
 from pipelines.models.processor import resolve_dtype
 from pipelines.models.specs import DType, EncoderSpec
 from pipelines.models.tokens import Tokenize, Tokens
+from pipelines.models.weights import Weights
 
 if TYPE_CHECKING:
     from pipelines.models.padded_models import PaddedEncoder
@@ -131,7 +133,7 @@ class Encoder:
 
 def _open(spec: EncoderSpec, dtype: str, device: Device) -> PackedEncoder | PaddedEncoder:
     if spec.packed is not None:
-        return open_packed_encoder(spec.packed, spec.folder, dtype, device)
+        return PackedEncoder(spec.packed, Weights(Path(spec.folder)), dtype, device)
     from pipelines.models.padded_models import open_padded_encoder
 
     return open_padded_encoder(spec, dtype, device)

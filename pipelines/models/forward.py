@@ -1,7 +1,7 @@
 """Runs a model over micro-batches: on which device, what beside it, and what if memory ends.
 
-On a GPU two threads stand beside the one that computes: one prepares the next micro-batch, one
-takes results home. Nobody waits for the device but the one that needs its result.
+On a GPU a thread beside the one that computes prepares the next micro-batches, and results travel
+back while others are computed. Nobody waits for the device but the one that needs its result.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch.nn.functional import embedding_bag, normalize
@@ -13,7 +12,6 @@ from pipelines.models.devices import Device
 from pipelines.models.network import Network
 from pipelines.models.packed import Packed, Types
 from pipelines.models.tokens import Tokens
-from pipelines.models.weights import Weights
 
 
 class PackedEncoder:
@@ -106,17 +104,3 @@ def pool(
         kept = (lengths - left_out).clamp(min=0)
         offsets = torch.cat([offsets[:1], kept.cumsum(0, dtype=torch.int32)])
     return embedding_bag(places, hidden, offsets[:-1], mode=pooling)
-
-
-def open_packed_encoder(
-    spec: PackedEncoderSpec, folder: str, dtype: str, device: Device
-) -> PackedEncoder:
-    """The bi-encoder of a folder."""
-    return PackedEncoder(spec, Weights(Path(folder)), dtype, device)
-
-
-def open_packed_scorer(
-    architecture: Architecture, folder: str, dtype: str, device: Device
-) -> PackedScorer:
-    """The cross-encoder of a folder."""
-    return PackedScorer(architecture, Weights(Path(folder)), dtype, device)

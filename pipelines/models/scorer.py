@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,11 +21,12 @@ from pipelines.models.forward import (
     run,
     told,
 )
-from pipelines.models.packed_models import PackedScorer, open_packed_scorer
+from pipelines.models.packed_models import PackedScorer
 from pipelines.models.pairs import Pairs, assemble, pair_lengths, token_types
 from pipelines.models.processor import resolve_dtype
 from pipelines.models.specs import DType, ScorerSpec
 from pipelines.models.tokens import Ids, Tokenize, Tokens
+from pipelines.models.weights import Weights
 
 if TYPE_CHECKING:
     from pipelines.models.padded_models import PaddedScorer
@@ -131,7 +133,7 @@ class Scorer:
 
 def _open(spec: ScorerSpec, dtype: str, device: Device) -> PackedScorer | PaddedScorer:
     if spec.packed is not None:
-        return open_packed_scorer(spec.packed, spec.folder, dtype, device)
+        return PackedScorer(spec.packed, Weights(Path(spec.folder)), dtype, device)
     from pipelines.models.padded_models import open_padded_scorer
 
     return open_padded_scorer(spec, dtype, device)

@@ -1,13 +1,14 @@
 """Whether the packed network computes what a loaded model computes: tried out, not believed.
 
 Two layers of both are compared in single precision: one side takes its weights from the files, the
-other is a short copy of the loaded model. All layers of a network are alike.
+other is a short copy of the loaded model. That the other layers are the files', too, and not what
+an adapter or a quantiser made of them, is seen by their weights.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,6 +37,8 @@ _MOST_TOKENS = 32
 _SAME = 1e-4
 _TEXTS = ("One.", "A second sentence, with 3.14 and (brackets).", "on and on " * 40, "")
 _PROMPT_TOKENS = (0, 2)
+# What the packed network takes of a model's tensors, its head apart.
+_COMPUTED = ("embeddings.", "encoder.")
 
 
 def packed_encoder(
@@ -59,20 +62,19 @@ def packed_encoder(
         isinstance(rest[-1], Normalize),
     )
     tokens = Tokenize(tokenizer_json, _MOST_TOKENS)(_TEXTS)[0]
-    theirs = PaddedEncoder(_short(model), Cpu(), _MOST_TOKENS)
-    try:
-        ours = PackedEncoder(spec, _Rounded(folder), "float32", Cpu(), _LAYERS)
-    except KeyError:  # a tensor goes by another name
-        return None
-    with torch.inference_mode():
-        same = all(
+
+    def same(weights: Mapping[str, torch.Tensor]) -> bool:
+        ours = PackedEncoder(spec, weights, "float32", Cpu(), _LAYERS)
+        theirs = PaddedEncoder(_short(model), Cpu(), _MOST_TOKENS)
+        return all(
             _near(
                 ours.forward(ours.prepare(tokens), count),
                 theirs.forward(theirs.prepare(tokens), count),
             )
             for count in _PROMPT_TOKENS
         )
-    return spec if same else None
+
+    return spec if _holds(same, model, folder) else None
 
 
 def packed_scorer(
@@ -86,16 +88,32 @@ def packed_scorer(
     both = np.array([(0, place) for place in range(len(_TEXTS))], np.int32)
     tokens, first_type, _ = assemble(template, texts, texts, both, _MOST_TOKENS)
     types = token_types(template, tokens, first_type)
-    theirs = PaddedScorer(_short(model), Cpu(), _MOST_TOKENS)
-    try:
-        ours = PackedScorer(architecture, _Rounded(folder), "float32", Cpu(), _LAYERS)
-    except KeyError:  # a tensor goes by another name
-        return None
-    with torch.inference_mode():
-        same = _near(
+
+    def same(weights: Mapping[str, torch.Tensor]) -> bool:
+        ours = PackedScorer(architecture, weights, "float32", Cpu(), _LAYERS)
+        theirs = PaddedScorer(_short(model), Cpu(), _MOST_TOKENS)
+        return _near(
             ours.forward(ours.prepare(tokens, types)), theirs.forward(theirs.prepare(tokens, types))
         )
-    return architecture if same else None
+
+    return architecture if _holds(same, model, folder) else None
+
+
+def _holds(
+    same: Callable[[Mapping[str, torch.Tensor]], bool],
+    model: SentenceTransformer | CrossEncoder,
+    folder: Path,
+) -> bool:
+    """Whether the files hold what was loaded, and two layers of both compute the same."""
+    network: Any = model[0]
+    try:
+        weights = _Rounded(folder)
+        loaded = network.model.base_model.state_dict()
+        told = {name: tensor for name, tensor in loaded.items() if name.startswith(_COMPUTED)}
+        with torch.inference_mode():
+            return all(map(torch.equal, told.values(), map(weights.loaded, told))) and same(weights)
+    except KeyError:  # a tensor goes by another name
+        return False
 
 
 class _Rounded(Mapping[str, torch.Tensor]):
@@ -105,7 +123,11 @@ class _Rounded(Mapping[str, torch.Tensor]):
         self._weights = Weights(folder)
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self._weights[name].bfloat16().float()
+        return self.loaded(name).float()
+
+    def loaded(self, name: str) -> torch.Tensor:
+        """A tensor as it was loaded."""
+        return self._weights[name].bfloat16()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._weights)
