@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
+from pipelines.backend import compute_dtype, way
 from pipelines.cluster import Shared, claims
 from pipelines.committing import commit_found, own_commit, sink_of, staged_entries, taken_entries
 from pipelines.config import Config
@@ -134,11 +135,13 @@ def _stage_missing(
     """Encode and stage what is not staged; the plan is decided anew with all of it."""
     survey = found.survey
     if total := found.plan.documents["missing"]:
+        dtype = _choose_dtype(job, progress)
+        summary.models["dtype"] = dtype
         with (
             interrupt.draining(job.tally.stop),
             progress.track("Encode", "chunks", lambda: _encoded(job.tally.read(), total)),
         ):
-            _encode_and_stage(job, found, summary)
+            _encode_and_stage(job, found, summary, dtype)
     survey.read_ledger(found.shape, summary.run)
     plan = survey.decide(found.rules)
     if missing := plan.documents["missing"]:
@@ -149,7 +152,21 @@ def _stage_missing(
     return replace(found, plan=plan)
 
 
-def _encode_and_stage(job: Job, found: Found, summary: IndexSummary) -> None:
+def _choose_dtype(job: Job, progress: Progress) -> str:
+    """What all actors compute in, and how the run is about to encode, which is said."""
+    assert job.source is not None  # noqa: S101 - without a corpus nothing is missing
+    spec, stages, wanted = job.source.spec, job.stages, job.config.encoder.dtype
+    dtype = compute_dtype(wanted, stages)
+    where = f"{stages.actor_gpus:g} GPUs" if stages.actor_gpus else f"{stages.threads} threads"
+    progress.say(
+        f"Encoding with {spec.name} {way(dtype, wanted, stages, packed=spec.packed is not None)}: "
+        f"{stages.actors} actor(s) of {where}, chunks of at most "
+        f"{job.source.chunker.max_tokens} tokens."
+    )
+    return dtype
+
+
+def _encode_and_stage(job: Job, found: Found, summary: IndexSummary, dtype: str) -> None:
     """The Ray Data pipeline: wanted documents in, staged fragments out, nothing committed."""
     assert job.source is not None  # noqa: S101 - without a corpus nothing is missing
     source, stages, tally = job.source, job.stages, job.tally
@@ -167,13 +184,12 @@ def _encode_and_stage(job: Job, found: Found, summary: IndexSummary) -> None:
         partial = pa.concat_arrays([pa.array([], pa.string()), *plan.partial])
         looked_up = chunks.map_batches(FindVectors(known, partial, dimension), **blocks, **tasks)
         claimed = looked_up.map_batches(Claim(claim), **blocks, **tasks)
-        encoder = job.config.encoder
         encoded = claimed.map_batches(
             source.stage,
             fn_constructor_args=(
                 Shared(source.spec),
-                encoder.dtype,
-                encoder.batch_tokens,
+                dtype,
+                job.config.encoder.batch_tokens,
                 stages.threads,
                 tally.tell,
                 tally.stopped,

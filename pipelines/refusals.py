@@ -5,7 +5,6 @@ from __future__ import annotations
 import pyarrow as pa
 
 from pipelines import quarantine
-from pipelines.backend import compute_dtype, way
 from pipelines.errors import NotPublished, UsageError
 from pipelines.index_job import Job
 from pipelines.planning import Found
@@ -93,8 +92,8 @@ def _require_whole_rebuild(job: Job, found: Found) -> None:
 
 
 def _say_plan(job: Job, found: Found, summary: IndexSummary, progress: Progress) -> None:
-    counts, stages, source = summary.documents, job.stages, job.source
-    if source is None:
+    counts = summary.documents
+    if job.source is None:
         asked = len(set(job.request.delete or ()))
         progress.say(f"{counts['gone']} of the {asked} listed documents are published and go.")
         return
@@ -115,13 +114,3 @@ def _say_plan(job: Job, found: Found, summary: IndexSummary, progress: Progress)
     staged = sum(len(rows) for rows in found.plan.taken.values())
     if staged:
         progress.say(f"{staged} chunks are staged already and are not encoded again.")
-    if found.plan.documents["missing"]:
-        where = f"{stages.actor_gpus:g} GPUs" if stages.actor_gpus else f"{stages.threads} threads"
-        wanted = job.config.encoder.dtype
-        dtype = compute_dtype(wanted, stages)
-        summary.models["dtype"] = dtype
-        chosen = way(dtype, wanted, stages, packed=source.spec.packed is not None)
-        progress.say(
-            f"Encoding with {source.spec.name} {chosen}: {stages.actors} actor(s) of {where}, "
-            f"chunks of at most {source.chunker.max_tokens} tokens."
-        )

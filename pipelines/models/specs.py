@@ -12,70 +12,65 @@ from pipelines.models.pairs import PairTemplate
 DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-@dataclass(frozen=True)
-class EncoderSpec:
-    """A bi-encoder.
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What is the same of both kinds of model.
 
     Attributes:
         name: as it was given.
         revision: commit of the model's repository, None if it was a folder.
         folder: where the files are.
-        fingerprint: hex digest of `parts`; equal fingerprints give equal vectors.
+        fingerprint: hex digest of `parts`; equal fingerprints give equal results.
         parts: hex digest by name of a part, to say what differs between two fingerprints.
         trust_remote_code: the model may run code of its own.
+        tokenizer: its tokeniser as JSON, for `Tokenize`; None if the model takes texts only.
+    """
+
+    name: str
+    revision: str | None
+    folder: str
+    fingerprint: str
+    parts: dict[str, str]
+    trust_remote_code: bool
+    tokenizer: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec(ModelSpec):
+    """A bi-encoder.
+
+    Attributes:
         dimension: numbers in a vector.
         max_tokens: tokens that the model reads of a text, special ones and the prompt among them.
         prompt: what precedes each passage, '' if nothing does.
         query_prompt: what precedes each query, '' if nothing does.
         prompt_tokens: how many tokens at the start of a `document` and of a `query` are its prompt.
-        tokenizer: its tokeniser as JSON, for `Tokenize`; None if the model takes texts only.
         packed: how it is computed without padding, None if that cannot be.
     """
 
-    name: str
-    revision: str | None
-    folder: str
-    fingerprint: str
-    parts: dict[str, str]
-    trust_remote_code: bool
     dimension: int
     max_tokens: int
     prompt: str
     query_prompt: str
     prompt_tokens: dict[str, int]
-    tokenizer: str | None
     packed: PackedEncoderSpec | None
 
 
-@dataclass(frozen=True)
-class ScorerSpec:
+@dataclass(frozen=True, kw_only=True)
+class ScorerSpec(ModelSpec):
     """A cross-encoder.
 
     Attributes:
-        name: as it was given.
-        revision: commit of the model's repository, None if it was a folder.
-        folder: where the files are.
-        fingerprint: hex digest of `parts`; equal fingerprints give equal logits.
-        parts: hex digest by name of a part, to say what differs between two fingerprints.
-        trust_remote_code: the model may run code of its own.
         max_length: tokens of a pair at most, special ones among them.
         labels: logits that the model gives a pair.
         label: which of them is the score.
-        tokenizer: its tokeniser as JSON, for `Tokenize`; None if the model takes texts only.
         template: how a pair is put together; None exactly where `tokenizer` is.
         packed: what is computed without padding, None if that cannot be.
     """
 
-    name: str
-    revision: str | None
-    folder: str
-    fingerprint: str
-    parts: dict[str, str]
-    trust_remote_code: bool
     max_length: int
     labels: int
     label: int
-    tokenizer: str | None
     template: PairTemplate | None
     packed: Architecture | None
 
