@@ -14,7 +14,7 @@ from jobs.options import JsonOption
 from pipelines.summary import require_writable
 
 if TYPE_CHECKING:
-    from pipelines.bench import BenchSummary
+    from pipelines.bench.flow import BenchSummary
 
 
 def bench(
@@ -37,10 +37,10 @@ def bench(
     full: bool = typer.Option(False, help="More texts and more repeats: the long form."),
 ) -> None:
     """Measure both stages and whole jobs, beside sentence-transformers and the device's peak."""
-    from pipelines.bench import BenchSummary, bench_size
-    from pipelines.bench import bench as flow
-    from pipelines.bench_log import keep
-    from pipelines.bench_plot import plot as drawn
+    from pipelines.bench.flow import BenchSummary, bench_size
+    from pipelines.bench.flow import bench as flow
+    from pipelines.bench.log import keep
+    from pipelines.bench.plot import plot as drawn
 
     summary = BenchSummary()
     with ending(summary, json):
@@ -58,7 +58,7 @@ def bench(
 
 def show_bench(summary: BenchSummary) -> None:
     """The tables at the end of a run."""
-    from pipelines.bench_tables import notes, tables
+    from pipelines.bench.tables import notes, tables
 
     machine, say = summary.machine, stdout().print
     say(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pyarrow.dataset import dataset as dataset_of
 
-from pipelines.bench import BenchSummary, bench
-from pipelines.bench_log import NOTHING_YET, keep, with_run
-from pipelines.bench_plot import plot
-from pipelines.bench_settings import Settings
-from pipelines.bench_sizes import BenchSize, Sample, Tries
-from pipelines.bench_tables import measured, notes, tables
+from pipelines.bench.flow import BenchSummary, bench
+from pipelines.bench.log import NOTHING_YET, keep, with_run
+from pipelines.bench.plot import plot
+from pipelines.bench.settings import Settings
+from pipelines.bench.sizes import BenchSize, Sample, Tries
+from pipelines.bench.tables import measured, notes, tables
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import describe_encoder, locate
 from pipelines.progress import Silent
@@ -132,7 +132,7 @@ def test_the_first_run_takes_the_place_of_the_placeholder(summary):
 
 
 def test_a_peer_encodes_and_writes_every_text(cluster, small_encoder, tmp_path):
-    from pipelines.bench_peers import run_peer
+    from pipelines.bench.peers import run_peer
 
     spec = describe_encoder(locate(str(small_encoder), None, "encoder"))
     texts = [f"a lock is released {number} times" for number in range(40)]

@@ -6,17 +6,17 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.bench_log import machine_name
-from pipelines.bench_machine import parse_cpuinfo
-from pipelines.bench_memory import PeakMemory, largest_grown, parent_of, resident_mb
-from pipelines.bench_models import Work, compared
-from pipelines.bench_nearness import cosines, ranks, spearman
-from pipelines.bench_quality import compare_quality, differences
-from pipelines.bench_settings import DEFAULTS, Settings, best_settings
-from pipelines.bench_sizes import Tries
-from pipelines.bench_texts import BANDS_TOKENS, LENGTHS, draw, draw_pairs
-from pipelines.bench_turns import Shape
-from pipelines.bench_watch import Watch
+from pipelines.bench.log import machine_name
+from pipelines.bench.machine import parse_cpuinfo
+from pipelines.bench.memory import PeakMemory, largest_grown, parent_of, resident_mb
+from pipelines.bench.models import Work, compared
+from pipelines.bench.nearness import cosines, ranks, spearman
+from pipelines.bench.quality import compare_quality, differences
+from pipelines.bench.settings import DEFAULTS, Settings, best_settings
+from pipelines.bench.sizes import Tries
+from pipelines.bench.texts import BANDS_TOKENS, LENGTHS, draw, draw_pairs
+from pipelines.bench.turns import Shape
+from pipelines.bench.watch import Watch
 from pipelines.progress import Silent
 
 CPUINFO = """processor\t: 0

@@ -182,8 +182,8 @@ def readme_commands():
 
 
 def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
-    from pipelines import bench
-    from pipelines.bench_sizes import Sample, Tries
+    from pipelines.bench import flow as bench
+    from pipelines.bench.sizes import Sample, Tries
 
     commands = readme_commands()
     assert {line.split()[1] for line in commands} >= {

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
 
-from pipelines.bench_memory import LargestWorker, PeakMemory
-from pipelines.bench_settings import Settings
+from pipelines.bench.memory import LargestWorker, PeakMemory
+from pipelines.bench.settings import Settings
 from pipelines.cluster import cluster_nodes, quiet_ray_data
 from pipelines.models.load import EncoderSpec
 

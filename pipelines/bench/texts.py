@@ -16,7 +16,7 @@ from pipelines.models.load import EncoderSpec
 from pipelines.models.pairs import Pairs
 from pipelines.models.tokens import Tokenize
 
-QUESTIONS = Path(__file__).resolve().parent / "bundled" / "questions.jsonl"
+QUESTIONS = Path(__file__).resolve().parents[1] / "bundled" / "questions.jsonl"
 UNLIMITED_TOKENS = 1 << 30
 # Upper ends of the bands of token counts that texts are drawn from in equal parts.
 BANDS_TOKENS = (32, 64, 128, 256)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.bench_sizes import Tries
+from pipelines.bench.sizes import Tries
 
 _ROUNDS = 2
 

@@ -8,7 +8,7 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
 
-from pipelines.bench_tables import Figures, Measured, measured, settings_text
+from pipelines.bench.tables import Figures, Measured, measured, settings_text
 from pipelines.report.axes import (
     BOTTOM,
     LEFT,

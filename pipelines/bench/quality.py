@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.bench_settings import DEFAULTS
-from pipelines.bench_texts import QUESTIONS
+from pipelines.bench.settings import DEFAULTS
+from pipelines.bench.texts import QUESTIONS
 from pipelines.config_file import load_config
 from pipelines.evaluation import evaluate
 from pipelines.indexing import index

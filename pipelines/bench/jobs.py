@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipelines.bench_memory import LargestWorker, PeakMemory
-from pipelines.bench_peers import NOT_INSTALLED, SECONDS_BETWEEN_LOOKS, lance_ray_writer, run_peer
-from pipelines.bench_settings import DEFAULTS, Settings
-from pipelines.bench_sizes import JobSize
-from pipelines.bench_texts import QUESTIONS, UNLIMITED_TOKENS
-from pipelines.bench_watch import Watch
+from pipelines.bench.memory import LargestWorker, PeakMemory
+from pipelines.bench.peers import NOT_INSTALLED, SECONDS_BETWEEN_LOOKS, lance_ray_writer, run_peer
+from pipelines.bench.settings import DEFAULTS, Settings
+from pipelines.bench.sizes import JobSize
+from pipelines.bench.texts import QUESTIONS, UNLIMITED_TOKENS
+from pipelines.bench.watch import Watch
 from pipelines.config import Config
 from pipelines.config_file import parse_config
 from pipelines.corpus.identity import passage

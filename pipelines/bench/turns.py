@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.bench_memory import PeakMemory, give_back
+from pipelines.bench.memory import PeakMemory, give_back
 from pipelines.models.batching import Lengths
 from pipelines.models.locate import read_json
 

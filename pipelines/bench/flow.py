@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.bench_machine import machine
-from pipelines.bench_models import Encoders, compare_scorers
-from pipelines.bench_settings import DEFAULTS, Settings
-from pipelines.bench_sizes import ON_CPU, ON_CPU_FULL, ON_GPU, ON_GPU_FULL, BenchSize
-from pipelines.bench_texts import LENGTHS, draw, draw_pairs, read_texts
-from pipelines.bench_turns import Peaks, Turns
+from pipelines.bench.machine import machine
+from pipelines.bench.models import Encoders, compare_scorers
+from pipelines.bench.settings import DEFAULTS, Settings
+from pipelines.bench.sizes import ON_CPU, ON_CPU_FULL, ON_GPU, ON_GPU_FULL, BenchSize
+from pipelines.bench.texts import LENGTHS, draw, draw_pairs, read_texts
+from pipelines.bench.turns import Peaks, Turns
 from pipelines.models.forward import choose_device
 from pipelines.models.load import EncoderSpec, describe_encoder, describe_scorer, locate
 from pipelines.models.processor import resolve_dtype
@@ -78,8 +78,8 @@ def bench(size: BenchSize, summary: BenchSummary, progress: Progress) -> None:
 
     with connected():
         # Lance is not to be loaded before Ray has started its processes.
-        from pipelines.bench_jobs import bench_jobs
-        from pipelines.bench_quality import compare_quality
+        from pipelines.bench.jobs import bench_jobs
+        from pipelines.bench.quality import compare_quality
 
         if size.jobs is not None:
             best = Settings(**summary.encode["best_settings"])

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.bench_tables import Figures, Table, notes, settings_text, tables
+from pipelines.bench.tables import Figures, Table, notes, settings_text, tables
 from pipelines.report.formats import decimal, share
 from pipelines.summary import write_json
 

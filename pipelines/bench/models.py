@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from pipelines.bench_nearness import cosines, spearman
-from pipelines.bench_settings import DEFAULTS, Settings, best_settings
-from pipelines.bench_sizes import Tries
-from pipelines.bench_texts import UNLIMITED_TOKENS
-from pipelines.bench_turns import Shape, Taken, Turns
+from pipelines.bench.nearness import cosines, spearman
+from pipelines.bench.settings import DEFAULTS, Settings, best_settings
+from pipelines.bench.sizes import Tries
+from pipelines.bench.texts import UNLIMITED_TOKENS
+from pipelines.bench.turns import Shape, Taken, Turns
 from pipelines.models.batching import Lengths, pack, padding_share
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import EncoderSpec, ScorerSpec
