@@ -38,6 +38,9 @@ def test_operations_are_those_counted_by_hand():
     assert shape.flops(np.array([5])) == 3 * (5 * token + attention)
     assert shape.flops(np.array([5, 1])) == 3 * (6 * token + attention + 2 * 2 * 4)
     assert shape.flops(np.zeros(0, np.int64)) == 0
+    # The last layer for the first token: keys and values of all five, the rest of one.
+    last = 5 * 2 * 2 * 16 + 2 * (2 * 16 + 2 * 32) + 2 * 2 * 5 * 4
+    assert shape.flops(np.array([5]), first_only=True) == 2 * (5 * token + attention) + last
 
 
 def test_a_text_of_the_bundled_model_costs_twice_its_weights_a_token():

@@ -9,6 +9,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+import tiny_models
 from test_chunk import SETTINGS, block, chunked, never
 
 from pipelines.corpus import chunk
@@ -18,6 +19,7 @@ from pipelines.models.devices import Cpu
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import describe_encoder, describe_scorer, locate
 from pipelines.models.packed_models import PackedEncoder, PackedScorer
+from pipelines.models.products import Product
 from pipelines.models.scorer import Scorer
 from pipelines.models.tokens import Tokenize, Tokens, offsets_of
 from pipelines.queries.passages import FetchPassages
@@ -111,6 +113,28 @@ def test_an_encoder_pads_nothing_and_copies_once_a_micro_batch(counts, small_enc
 def test_where_rows_are_padded_little_is_wasted(rows, most):
     lengths = np.random.default_rng(0).integers(5, 256, rows)
     assert padding_share(lengths, pack(lengths, 2048)) < most
+
+
+def test_where_only_first_tokens_count_the_last_layer_computes_no_other(
+    monkeypatch, tmp_path, small_scorer
+):
+    folder = tiny_models.encoder(tmp_path / "cls", pooling="cls")
+    encoder = Encoder(describe_encoder(locate(str(folder), None, "encoder")), dtype="float32")
+    scorer = Scorer(describe_scorer(locate(str(small_scorer), None, "scorer")), dtype="float32")
+    texts, rows = drawn(10, 50), []
+    own = Product.__call__
+    monkeypatch.setattr(
+        Product, "__call__", lambda this, given: (rows.append(len(given)), own(this, given))[1]
+    )
+    encoder.encode(texts)
+    tokens = len(texts.ids)
+    # Two layers of four products each: of the last one, keys and values come of all tokens.
+    assert rows == [tokens] * 4 + [tokens, 10, 10, 10, 10]
+    rows.clear()
+    pairs = np.arange(10, dtype=np.int32)[:, None].repeat(2, axis=1)
+    lengths = scorer.score(texts, texts, pairs)[2]
+    assert rows[:5] == [lengths.sum()] * 5
+    assert set(rows[5:]) == {10}
 
 
 def test_a_scorer_reads_each_passage_from_its_tokens(counts, small_scorer):

@@ -22,6 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "prompts": {"prompts": PROMPTS},
     "prompt_not_pooled": {"prompts": PROMPTS, "include_prompt": False},
     "byte_level": {"family": "roberta", "pooling": "cls"},
+    "first_after_prompt": {"prompts": PROMPTS, "include_prompt": False, "pooling": "cls"},
     "last_token": {"family": "roberta", "pooling": "lasttoken"},
     "greatest": {"family": "electra", "pooling": "max"},
     "two_poolings": {"pooling": ("mean", "cls"), "normalise": False},

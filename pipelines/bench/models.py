@@ -109,7 +109,8 @@ def compare_scorers(
     taken = turns.take(runs | _others(other, best))
     assert spec.template is not None  # noqa: S101 - the scorer has scored by it
     lengths, _ = pair_lengths(spec.template, query_tokens, passage_tokens, pairs, spec.max_length)
-    work = Work(len(pairs), Shape.of(spec.folder).flops(lengths), scorer.dtype, best)
+    flops = Shape.of(spec.folder).flops(lengths, first_only=True)
+    work = Work(len(pairs), flops, scorer.dtype, best)
     logits = taken.results["tandem"][0]
     reference = np.asarray(taken.results["default"], np.float32)
     rows_of = [np.flatnonzero(pairs[:, 0] == query) for query in np.unique(pairs[:, 0])]
@@ -130,7 +131,7 @@ class Work:
 
     Attributes:
         count: texts or pairs.
-        flops: operations that these take, padding not counted.
+        flops: operations that these need, padding not counted.
         dtype: what the stage computed in.
         best: the settings of the other side's run named `best`, if there is one.
     """

@@ -36,17 +36,24 @@ class Shape:
         names = ("hidden_size", "intermediate_size", "num_hidden_layers")
         return cls(*(int(config[name]) for name in names))
 
-    def flops(self, lengths: Lengths) -> float:
-        """Operations of the layers for texts of these many tokens, padding not counted.
+    def flops(self, lengths: Lengths, first_only: bool = False) -> float:
+        """Operations that the layers need for texts of these many tokens, padding not counted.
 
         A product of matrices of (m, k) and (k, n) is 2mkn operations. For a token these are four
         projections of the attention and two of the feed-forward layer, and the attention's two
-        products with every token of the text. Embeddings, norms and heads are left out.
+        products with every token of the text. Embeddings, norms and heads are left out. With
+        `first_only` the last layer's result is wanted of each text's first token alone, for which
+        only keys and values of the others are needed.
         """
         lengths = np.asarray(lengths, np.float64)
-        token = 2 * (4 * self.hidden**2 + 2 * self.hidden * self.intermediate)
+        square = 2 * self.hidden**2
+        token = 4 * square + 4 * self.hidden * self.intermediate
         attention = 4 * self.hidden * lengths
-        return float((lengths * (token + attention)).sum() * self.layers)
+        layer = lengths * (token + attention)
+        if not first_only:
+            return float(layer.sum() * self.layers)
+        last = (2 * square + 4 * self.hidden) * lengths + token - 2 * square
+        return float((layer * (self.layers - 1) + last).sum())
 
 
 class Peaks:

@@ -20,36 +20,39 @@ _MOST_WIDTH = 256
 _HALF = {torch.float16, torch.bfloat16}
 
 
-def attend(projected: torch.Tensor, heads: int, packed: Packed) -> torch.Tensor:
-    """Attention of every token to all tokens of its text.
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int, packed: Packed
+) -> torch.Tensor:
+    """Attention of tokens to all tokens of their text.
 
     Args:
-        projected: queries, keys and values side by side, (tokens, 3 x hidden).
+        query: of every token, (tokens, hidden), or of the first one of each text, (texts, hidden).
+        key: of every token, (tokens, hidden); rows need not lie side by side.
+        value: the same.
         heads: how many there are.
         packed: where the texts stand.
 
     Returns:
-        (tokens, hidden).
+        As the queries.
     """
-    tokens = len(projected)
-    parts = projected.view(tokens, 3, heads, -1)
-    if projected.dtype in _HALF and _has_kernel(projected.device, parts.shape[-1]):
-        offsets, longest = packed.offsets, packed.longest
-        query, key, value = parts.unbind(1)
-        found = varlen_attn(query, key, value, offsets, offsets, longest, longest)
+    query, key, value = (part.view(len(part), heads, -1) for part in (query, key, value))
+    each = len(query) == len(key)
+    if query.dtype in _HALF and _has_kernel(query.device, query.shape[-1]):
+        asking = packed.offsets if each else packed.firsts
+        most = packed.longest if each else 1
+        found = varlen_attn(query, key, value, asking, packed.offsets, most, packed.longest)
         assert isinstance(found, torch.Tensor)  # noqa: S101 - nothing else was asked for
-        return found.reshape(tokens, -1)
-    out = projected.new_empty(tokens, heads, parts.shape[-1])
-    start = 0
+        return found.flatten(1)
+    out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    start = asked = 0
     for texts, length in packed.runs:
-        end = start + texts * length
-        query, key, value = parts[start:end].view(texts, length, 3, heads, -1).unbind(2)
-        found = scaled_dot_product_attention(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-        )
-        out[start:end].view(texts, length, heads, -1).copy_(found.transpose(1, 2))
-        start = end
-    return out.view(tokens, -1)
+        end, until = start + texts * length, asked + texts * (length if each else 1)
+        own = (query[asked:until], key[start:end], value[start:end])
+        parts = [part.view(texts, -1, *part.shape[1:]).transpose(1, 2) for part in own]
+        found = scaled_dot_product_attention(parts[0], parts[1], parts[2])
+        out[asked:until].view(texts, -1, *out.shape[1:]).copy_(found.transpose(1, 2))
+        start, asked = end, until
+    return out.flatten(1)
 
 
 @cache

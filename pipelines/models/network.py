@@ -2,7 +2,8 @@
 
 The numbers are those of transformers' own module, which is tried out when the model is described;
 here three projections are one product, weights are laid out once for the processor, and sums and
-norms are in single precision whatever the products are in.
+norms are in single precision whatever the products are in. Where only the first token of a text is
+asked for, as by the head of a cross-encoder, the last layer computes no other.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class _Norm:
 @dataclass(frozen=True)
 class _Layer:
     project: Product
+    project_first: Product | None
     mix: Product
     after_attention: _Norm
     widen: Product
@@ -54,8 +56,12 @@ class Network:
         dtype: str,
         device: str,
         layers: int | None = None,
+        first_only: bool = False,
     ) -> None:
-        """Take the weights; of the layers the first `layers`, all if None."""
+        """Take the weights; of the layers the first `layers`, all if None.
+
+        With `first_only` nothing but the first token of each text is asked for.
+        """
         self._architecture = architecture
         self._weights = weights
         self._dtype, self._device = getattr(torch, dtype), device
@@ -66,16 +72,29 @@ class Network:
         self._words, self._places, self._kinds = words, places, kinds
         self._after_embedding = self._norm("embeddings.LayerNorm")
         count = architecture.layers if layers is None else layers
-        self._layers = [self._layer(f"encoder.layer.{place}") for place in range(count)]
+        self._layers = [
+            self._layer(f"encoder.layer.{place}", first_only and place == count - 1)
+            for place in range(count)
+        ]
 
     def hidden(self, packed: Packed) -> torch.Tensor:
-        """What the last layer makes of each token, (tokens, hidden) float32."""
+        """What the last layer makes of each token, (tokens, hidden) float32.
+
+        With `first_only` of the first token of each text, (texts, hidden).
+        """
         kinds = self._kinds[0] if packed.types is None else _rows(self._kinds, packed.types)
         rows = _rows(self._words, packed.ids).float() + _rows(self._places, packed.positions)
         rows = self._after_embedding(rows + kinds)
         heads, dtype = self._architecture.heads, self._dtype
         for layer in self._layers:
-            attended = attend(layer.project(rows.to(dtype)), heads, packed)
+            projected = layer.project(rows.to(dtype))
+            if layer.project_first is None:
+                query, key, value = projected.chunk(3, 1)
+            else:
+                key, value = projected.chunk(2, 1)
+                rows = rows[packed.offsets[:-1]]
+                query = layer.project_first(rows.to(dtype))
+            attended = attend(query, key, value, heads, packed)
             rows = layer.after_attention(rows + layer.mix(attended))
             wide = layer.widen(rows.to(dtype))
             rows = layer.after_feed_forward(rows + layer.narrow(wide))
@@ -85,14 +104,16 @@ class Network:
         """A product of the head, in single precision."""
         return self._product(name, torch.float32)
 
-    def _layer(self, name: str) -> _Layer:
+    def _layer(self, name: str, first_only: bool) -> _Layer:
         sides = [f"{name}.attention.self.{side}" for side in ("query", "key", "value")]
+        together = sides[1:] if first_only else sides
         project = [
-            torch.cat([self._read(f"{side}.{part}", self._dtype) for side in sides])
+            torch.cat([self._read(f"{side}.{part}", self._dtype) for side in together])
             for part in ("weight", "bias")
         ]
         return _Layer(
             project=Product(project[0], project[1]),
+            project_first=self._product(sides[0], self._dtype) if first_only else None,
             mix=self._product(f"{name}.attention.output.dense", self._dtype),
             after_attention=self._norm(f"{name}.attention.output.LayerNorm"),
             widen=self._product(

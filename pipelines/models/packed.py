@@ -34,6 +34,11 @@ class Packed:
     longest: int
 
     @property
+    def firsts(self) -> torch.Tensor:
+        """Where each text begins among the first tokens alone: 0, 1, 2, ..., (texts + 1,) int32."""
+        return torch.arange(len(self.offsets), dtype=torch.int32, device=self.offsets.device)
+
+    @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """All that was placed on the device."""
         placed = (self.ids, self.positions, self.offsets)

@@ -31,7 +31,10 @@ class PackedEncoder:
     ) -> None:
         """Take the weights; of the layers the first `layers`, all if None."""
         self._spec, self._device = spec, device
-        self._network = Network(spec.architecture, weights, dtype, device.name, layers)
+        self._first_only = spec.pooling == "cls" and spec.include_prompt
+        self._network = Network(
+            spec.architecture, weights, dtype, device.name, layers, self._first_only
+        )
 
     def prepare(self, tokens: Tokens) -> Packed:
         """A micro-batch of texts, each of which has a token at least."""
@@ -39,9 +42,10 @@ class PackedEncoder:
 
     def forward(self, packed: Packed, prompt_tokens: int) -> torch.Tensor:
         """Vectors of its texts, (texts, hidden) float32."""
-        hidden = self._network.hidden(packed)
-        left_out = 0 if self._spec.include_prompt else prompt_tokens
-        vectors = pool(hidden, packed.offsets, self._spec.pooling, left_out)
+        vectors = self._network.hidden(packed)
+        if not self._first_only:
+            left_out = 0 if self._spec.include_prompt else prompt_tokens
+            vectors = pool(vectors, packed.offsets, self._spec.pooling, left_out)
         return normalize(vectors) if self._spec.normalise else vectors
 
 
@@ -62,7 +66,7 @@ class PackedScorer:
     ) -> None:
         """Take the weights; of the layers the first `layers`, all if None."""
         self._architecture, self._device = architecture, device
-        self._network = Network(architecture, weights, dtype, device.name, layers)
+        self._network = Network(architecture, weights, dtype, device.name, layers, first_only=True)
         product = self._network.product
         if architecture.family == "bert":
             self._dense, self._out = product("pooler.dense"), product("classifier")
@@ -75,8 +79,7 @@ class PackedScorer:
 
     def forward(self, packed: Packed) -> torch.Tensor:
         """Logits of its pairs, (pairs, labels) float32."""
-        first = self._network.hidden(packed)[packed.offsets[:-1]]
-        dense = self._dense(first)
+        dense = self._dense(self._network.hidden(packed))
         gelu = self._architecture.family == "electra"
         return self._out(torch.nn.functional.gelu(dense) if gelu else torch.tanh(dense))
 
@@ -95,7 +98,7 @@ def pool(
     if pooling == "lasttoken":
         return hidden[offsets[1:] - 1]
     if pooling == "cls":
-        return hidden[torch.minimum(offsets[:-1] + left_out, offsets[1:] - 1)]
+        return hidden[offsets[:-1] + left_out * (offsets.diff() > left_out)]
     places = torch.arange(len(hidden), dtype=torch.int32, device=hidden.device)
     if left_out:
         lengths = offsets.diff()
