@@ -1,12 +1,13 @@
-"""What the models compute in, found out where they will, and said before they do."""
+"""What computes the models, found out where it will, and said before it does."""
 
 from __future__ import annotations
 
 import ray
 
 from pipelines.cluster import run_tasks
-from pipelines.config import Dtype
-from pipelines.models.processor import dtype_here
+from pipelines.config import Encoder, Reranker
+from pipelines.models.computing import Computing, choose, means_here
+from pipelines.models.specs import EncoderSpec, ScorerSpec
 from pipelines.resources import Stages
 
 _WHY = {
@@ -16,19 +17,29 @@ _WHY = {
 }
 
 
-def compute_dtype(wanted: Dtype, stages: Stages) -> str:
-    """The name of the dtype that a stage's actors compute in; a task asks one of their nodes."""
-    if wanted != "auto":
-        return wanted
+def computing(
+    wanted: Encoder | Reranker, stages: Stages, spec: EncoderSpec | ScorerSpec
+) -> Computing:
+    """What a stage's actors compute a model with; a task asks one of their nodes.
+
+    Raises:
+        ModelError: what is configured cannot be there.
+    """
     options = stages.actor if stages.actor_gpus else stages.task
-    ((ref,),) = run_tasks(dtype_here, [(bool(stages.actor_gpus),)], **options)
-    found: str = ray.get(ref)
-    return found
+    ((ref,),) = run_tasks(means_here, [(bool(stages.actor_gpus),)], **options)
+    return choose(wanted.backend, wanted.dtype, ray.get(ref), spec)
 
 
-def way(dtype: str, wanted: Dtype, stages: Stages, *, packed: bool) -> str:
+def way(
+    chosen: Computing,
+    wanted: Encoder | Reranker,
+    stages: Stages,
+    spec: EncoderSpec | ScorerSpec,
+) -> str:
     """How a model is computed and why so, as part of a sentence."""
     where = "the GPU" if stages.actor_gpus else "the processor"
-    why = f", {_WHY[dtype].format(where=where)}," if wanted == "auto" else ""
-    padding = "without padding" if packed else "with padding, by its own library"
-    return f"in {dtype}{why} {padding}"
+    why = f", {_WHY[chosen.dtype].format(where=where)}," if wanted.dtype == "auto" else ""
+    if chosen.backend == "openvino":
+        return f"in {chosen.dtype}{why} by OpenVINO"
+    padding = "with padding, by its own library" if spec.packed is None else "without padding"
+    return f"in {chosen.dtype}{why} {padding}"

@@ -10,6 +10,7 @@ from pipelines.errors import UsageError
 
 Auto = Literal["auto"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Backend = Literal["auto", "torch", "openvino"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Paths = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
@@ -54,6 +55,7 @@ class Encoder(Section):
     model: str = "sentence-transformers/multi-qa-MiniLM-L6-cos-v1"
     revision: str | None = None
     dtype: Dtype = "auto"
+    backend: Backend = "auto"
     batch_tokens: Auto | Positive = "auto"
     prompt: str | None = None
 
@@ -120,6 +122,7 @@ class Reranker(Section):
     model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
     revision: str | None = None
     dtype: Dtype = "auto"
+    backend: Backend = "auto"
     max_length: Annotated[int, Field(ge=16)] | None = 512
     label: Annotated[int, Field(ge=0)] | None = None
     aggregate: Literal["max", "first", "mean"] = "max"

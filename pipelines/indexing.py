@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-from pipelines.backend import compute_dtype, way
+from pipelines.backend import computing, way
 from pipelines.cluster import Shared, claims
 from pipelines.committing import commit_found, own_commit, sink_of, staged_entries, taken_entries
 from pipelines.config import Config
@@ -32,6 +32,7 @@ from pipelines.finishing import finish, published, purge_if_asked
 from pipelines.index_job import REAL_MODELS, Job, Models, prepare
 from pipelines.index_report import Throughput, reported
 from pipelines.interrupt import Interrupt
+from pipelines.models.computing import Computing
 from pipelines.planning import Found, look, missing_documents
 from pipelines.progress import Progress
 from pipelines.refusals import require_sense
@@ -106,10 +107,11 @@ def index(
         done = own_commit(job.place, base, found.key)
         if done is None:
             with clock.stage("encode"):
+                chosen = _choose_computing(job, found, summary, progress)
                 base = restore_base(job.place, base)
                 dataset = base.dataset or create_empty(job.place, found.shape.schema)
                 with throughput.sampled(lambda: job.tally.read().get("encoded", 0)):
-                    found = _stage_missing(job, found, summary, progress, interrupt)
+                    found = _stage_missing(job, found, chosen, summary, progress, interrupt)
             with clock.stage("commit"):
                 staged = staged_entries(job, found, summary)
                 lease.require()
@@ -130,18 +132,21 @@ def index(
 
 
 def _stage_missing(
-    job: Job, found: Found, summary: IndexSummary, progress: Progress, interrupt: Interrupt
+    job: Job,
+    found: Found,
+    chosen: Computing | None,
+    summary: IndexSummary,
+    progress: Progress,
+    interrupt: Interrupt,
 ) -> Found:
     """Encode and stage what is not staged; the plan is decided anew with all of it."""
-    survey = found.survey
-    if total := found.plan.documents["missing"]:
-        dtype = _choose_dtype(job, progress)
-        summary.models["dtype"] = dtype
+    survey, total = found.survey, found.plan.documents["missing"]
+    if chosen is not None:
         with (
             interrupt.draining(job.tally.stop),
             progress.track("Encode", "chunks", lambda: _encoded(job.tally.read(), total)),
         ):
-            _encode_and_stage(job, found, summary, dtype)
+            _encode_and_stage(job, found, summary, chosen)
     survey.read_ledger(found.shape, summary.run)
     plan = survey.decide(found.rules)
     if missing := plan.documents["missing"]:
@@ -152,21 +157,25 @@ def _stage_missing(
     return replace(found, plan=plan)
 
 
-def _choose_dtype(job: Job, progress: Progress) -> str:
-    """What all actors compute in, and how the run is about to encode, which is said."""
-    assert job.source is not None  # noqa: S101 - without a corpus nothing is missing
-    spec, stages, wanted = job.source.spec, job.stages, job.config.encoder.dtype
-    dtype = compute_dtype(wanted, stages)
+def _choose_computing(
+    job: Job, found: Found, summary: IndexSummary, progress: Progress
+) -> Computing | None:
+    """What all actors compute with, which is said; None if there is nothing to encode."""
+    if job.source is None or not found.plan.documents["missing"]:
+        return None
+    spec, stages, wanted = job.source.spec, job.stages, job.config.encoder
+    chosen = computing(wanted, stages, spec)
+    summary.models |= asdict(chosen)
     where = f"{stages.actor_gpus:g} GPUs" if stages.actor_gpus else f"{stages.threads} threads"
     progress.say(
-        f"Encoding with {spec.name} {way(dtype, wanted, stages, packed=spec.packed is not None)}: "
+        f"Encoding with {spec.name} {way(chosen, wanted, stages, spec)}: "
         f"{stages.actors} actor(s) of {where}, chunks of at most "
         f"{job.source.chunker.max_tokens} tokens."
     )
-    return dtype
+    return chosen
 
 
-def _encode_and_stage(job: Job, found: Found, summary: IndexSummary, dtype: str) -> None:
+def _encode_and_stage(job: Job, found: Found, summary: IndexSummary, chosen: Computing) -> None:
     """The Ray Data pipeline: wanted documents in, staged fragments out, nothing committed."""
     assert job.source is not None  # noqa: S101 - without a corpus nothing is missing
     source, stages, tally = job.source, job.stages, job.tally
@@ -188,7 +197,7 @@ def _encode_and_stage(job: Job, found: Found, summary: IndexSummary, dtype: str)
             source.stage,
             fn_constructor_args=(
                 Shared(source.spec),
-                dtype,
+                chosen,
                 job.config.encoder.batch_tokens,
                 stages.threads,
                 tally.tell,

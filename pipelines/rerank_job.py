@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.backend import compute_dtype, way
+from pipelines.backend import computing, way
 from pipelines.cluster import TallyActor, cluster_nodes, one_clock, quiet_ray_data, runner
 from pipelines.config import Config, Queries
 from pipelines.errors import UsageError
 from pipelines.index_job import describe_configured
+from pipelines.models.computing import Computing
 from pipelines.models.load import EncoderSpec, ScorerSpec, describe_scorer, locate
 from pipelines.queries.log import Ints, Log, read_log
 from pipelines.queries.outputs import judgements, load_judgements, output_folder
@@ -99,7 +100,8 @@ class Job:
     where: Where
     encoder: EncoderSpec
     scorer: ScorerSpec | None
-    dtype: str | None
+    encodes: Computing | None
+    scores: Computing | None
     store: Store | None
     encoding: Stages
     scoring: Stages
@@ -109,7 +111,7 @@ class Job:
     @property
     def searches(self) -> bool:
         """Whether anything is searched for."""
-        return self.config.require_queries().candidates != "logged"
+        return self.encodes is not None
 
     def done(self, name: str) -> tuple[float, float]:
         """How many rows of a stage are worked on, and of how many."""
@@ -129,10 +131,9 @@ class Job:
         )
 
     def _scoring(self) -> str:
-        if self.scorer is None or self.dtype is None:
+        if self.scorer is None or self.scores is None:
             return ""
-        packed, wanted = self.scorer.packed is not None, self.config.reranker.dtype
-        chosen = way(self.dtype, wanted, self.scoring, packed=packed)
+        chosen = way(self.scores, self.config.reranker, self.scoring, self.scorer)
         return f"\nReranking with {self.scorer.name} {chosen}."
 
     def describe(self, summary: RerankSummary) -> None:
@@ -147,7 +148,9 @@ class Job:
                 "label": self.scorer.label,
                 "max_length": self.scorer.max_length,
             }
-        summary.dtype = self.dtype
+        if self.scores is not None:
+            summary.models["backend"] = self.scores.backend
+        summary.dtype = self.scores.dtype if self.scores else None
         summary.resources = {"encoder": asdict(self.encoding), "scorer": asdict(self.scoring)}
 
 
@@ -169,11 +172,14 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
     qrels = load_judgements(path) if path else {}
     encoder = models.describe_encoder(config)
     require_same_encoder(fingerprints_of(dataset.schema), encoder.fingerprint, encoder.name)
-    scorer, dtype, store = None, None, None
+    encodes = None
+    if queries.candidates != "logged":
+        encodes = computing(config.encoder, encoding, encoder)
+    scorer, scores, store = None, None, None
     if config.reranker.model != NO_RERANKER:
         scorer = models.describe_scorer(config)
-        dtype = compute_dtype(config.reranker.dtype, scoring)
-        key = scorer_key(scorer.fingerprint, scorer.max_length, dtype)
+        scores = computing(config.reranker, scoring, scorer)
+        key = scorer_key(scorer.fingerprint, scorer.max_length, scores.dtype)
         store = Store(score_place(place), run, key, datetime.now(UTC).date())
     log, tally = read_log(queries, request.limit, runner(encoding)), TallyActor()
     return Job(
@@ -188,7 +194,8 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
         where,
         encoder,
         scorer,
-        dtype,
+        encodes,
+        scores,
         store,
         encoding,
         scoring,

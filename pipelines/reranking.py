@@ -159,7 +159,7 @@ def _encode_queries(job: Job) -> Vectors:
         model,
         fn_constructor_args=(
             Shared(job.encoder),
-            encoder.dtype,
+            job.encodes,
             encoder.batch_tokens,
             stages.threads,
         ),

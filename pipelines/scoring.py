@@ -114,7 +114,7 @@ def _score_and_stage(job: Job, inputs: ScoringInputs, pairs: pa.Table) -> None:
             scorer,
             fn_constructor_args=(
                 Shared(inputs),
-                job.dtype,
+                job.scores,
                 stages.threads,
                 job.tally.tell,
                 job.tally.stopped,

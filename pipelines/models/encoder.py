@@ -12,6 +12,7 @@ import torch
 
 from pipelines.errors import ModelError
 from pipelines.models.budget import Budget
+from pipelines.models.computing import Backend, Computing, choose, means_of
 from pipelines.models.devices import Device, open_device
 from pipelines.models.forward import (
     Indices,
@@ -22,12 +23,12 @@ from pipelines.models.forward import (
     told,
 )
 from pipelines.models.packed_models import PackedEncoder
-from pipelines.models.processor import resolve_dtype
 from pipelines.models.specs import DType, EncoderSpec
 from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.models.weights import Weights
 
 if TYPE_CHECKING:
+    from pipelines.models.openvino_models import OpenVinoEncoder
     from pipelines.models.padded_models import PaddedEncoder
 
 Vectors = npt.NDArray[np.float32]
@@ -43,6 +44,7 @@ class Encoder:
 
     Attributes:
         dtype: name of the torch dtype that the transformer computes in; what follows it is float32.
+        backend: `torch` or `openvino`.
         packed: whether micro-batches are free of padding.
         device: name of the torch device.
 
@@ -55,22 +57,24 @@ class Encoder:
         spec: EncoderSpec,
         *,
         dtype: DType = "auto",
+        backend: Backend = "auto",
         batch_tokens: int | Literal["auto"] = "auto",
         device: str | None = None,
         threads: int | None = None,
     ) -> None:
         """Load the model; `device` None is CUDA if there is one, `threads` None leaves torch's."""
         self.device = choose_device(device, threads)
-        self.dtype = resolve_dtype(dtype, self.device)
+        chosen = choose(backend, dtype, means_of(self.device), spec)
+        self.dtype, self.backend = chosen.dtype, chosen.backend
         self._budget = Budget(batch_tokens, self.device)
         self._spec = spec
         self._prompts = {"document": spec.prompt, "query": spec.query_prompt}
         self._tokenize: Tokenize | None = None
         if spec.tokenizer is not None:
             self._tokenize = Tokenize(spec.tokenizer, spec.max_tokens)
-        self.packed = spec.packed is not None
+        self.packed = spec.packed is not None and self.backend == "torch"
         self._on = open_device(self.device)
-        self._model: Any = _open(spec, self.dtype, self._on)
+        self._model: Any = _open(spec, chosen, self._on)
 
     @property
     def batch_tokens(self) -> int:
@@ -131,9 +135,16 @@ class Encoder:
         return vectors
 
 
-def _open(spec: EncoderSpec, dtype: str, device: Device) -> PackedEncoder | PaddedEncoder:
-    if spec.packed is not None:
-        return PackedEncoder(spec.packed, Weights(Path(spec.folder)), dtype, device)
-    from pipelines.models.padded_models import open_padded_encoder
+def _open(
+    spec: EncoderSpec, chosen: Computing, device: Device
+) -> PackedEncoder | PaddedEncoder | OpenVinoEncoder:
+    if spec.packed is None:
+        from pipelines.models.padded_models import open_padded_encoder
 
-    return open_padded_encoder(spec, dtype, device)
+        return open_padded_encoder(spec, chosen.dtype, device)
+    weights = Weights(Path(spec.folder))
+    if chosen.backend == "torch":
+        return PackedEncoder(spec.packed, weights, chosen.dtype, device)
+    from pipelines.models.openvino_models import OpenVinoEncoder
+
+    return OpenVinoEncoder(spec.packed, weights, chosen.dtype)

@@ -100,10 +100,6 @@ class Network:
             rows = layer.after_feed_forward(rows + layer.narrow(wide))
         return rows
 
-    def product(self, name: str) -> Product:
-        """A product of the head, in single precision."""
-        return self._product(name, torch.float32)
-
     def _layer(self, name: str, first_only: bool) -> _Layer:
         sides = [f"{name}.attention.self.{side}" for side in ("query", "key", "value")]
         together = sides[1:] if first_only else sides

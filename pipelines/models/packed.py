@@ -12,6 +12,7 @@ from pipelines.models.devices import Device
 from pipelines.models.tokens import Offsets, Tokens
 
 Types = npt.NDArray[np.int32]
+Positions = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +51,15 @@ class Packed:
     ) -> Packed:
         """The texts in the order of `tokens`, each with one token at least."""
         lengths = tokens.lengths
-        positions = _positions(tokens, padding_position)
+        positions = positions_of(tokens, padding_position)
         arrays = [tokens.ids, positions, tokens.offsets.astype(np.int32)]
         ids, places, offsets = (device.place(np.ascontiguousarray(array)) for array in arrays)
         kinds = None if types is None else device.place(types)
         return cls(ids, places, kinds, offsets, _runs(lengths), int(lengths.max(initial=0)))
 
 
-def _positions(tokens: Tokens, padding: int | None) -> npt.NDArray[np.int32]:
+def positions_of(tokens: Tokens, padding: int | None) -> Positions:
+    """The position of each token in its text, (tokens,); `Architecture` says what `padding` is."""
     lengths = tokens.lengths
     starts = np.repeat(tokens.offsets[:-1], lengths)
     if padding is None:

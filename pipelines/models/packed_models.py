@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch.nn.functional import embedding_bag, normalize
+from torch.nn import functional
 
 from pipelines.models.architecture import Architecture, PackedEncoderSpec, Pooling
 from pipelines.models.devices import Device
 from pipelines.models.network import Network
 from pipelines.models.packed import Packed, Types
+from pipelines.models.products import Product
 from pipelines.models.tokens import Tokens
 
 
@@ -31,9 +32,8 @@ class PackedEncoder:
     ) -> None:
         """Take the weights; of the layers the first `layers`, all if None."""
         self._spec, self._device = spec, device
-        self._first_only = spec.pooling == "cls" and spec.include_prompt
         self._network = Network(
-            spec.architecture, weights, dtype, device.name, layers, self._first_only
+            spec.architecture, weights, dtype, device.name, layers, reads_first_only(spec)
         )
 
     def prepare(self, tokens: Tokens) -> Packed:
@@ -42,11 +42,8 @@ class PackedEncoder:
 
     def forward(self, packed: Packed, prompt_tokens: int) -> torch.Tensor:
         """Vectors of its texts, (texts, hidden) float32."""
-        vectors = self._network.hidden(packed)
-        if not self._first_only:
-            left_out = 0 if self._spec.include_prompt else prompt_tokens
-            vectors = pool(vectors, packed.offsets, self._spec.pooling, left_out)
-        return normalize(vectors) if self._spec.normalise else vectors
+        rows = self._network.hidden(packed)
+        return vectors_of_tokens(self._spec, rows, packed.offsets, prompt_tokens)
 
 
 class PackedScorer:
@@ -67,11 +64,7 @@ class PackedScorer:
         """Take the weights; of the layers the first `layers`, all if None."""
         self._architecture, self._device = architecture, device
         self._network = Network(architecture, weights, dtype, device.name, layers, first_only=True)
-        product = self._network.product
-        if architecture.family == "bert":
-            self._dense, self._out = product("pooler.dense"), product("classifier")
-        else:
-            self._dense, self._out = product("classifier.dense"), product("classifier.out_proj")
+        self._head = Head(architecture, weights, device.name)
 
     def prepare(self, tokens: Tokens, types: Types | None) -> Packed:
         """A micro-batch of pairs; `types` are those of all tokens, None where they are 0."""
@@ -79,9 +72,53 @@ class PackedScorer:
 
     def forward(self, packed: Packed) -> torch.Tensor:
         """Logits of its pairs, (pairs, labels) float32."""
-        dense = self._dense(self._network.hidden(packed))
-        gelu = self._architecture.family == "electra"
-        return self._out(torch.nn.functional.gelu(dense) if gelu else torch.tanh(dense))
+        return self._head(self._network.hidden(packed))
+
+
+class Head:
+    """What makes logits of first tokens, in single precision.
+
+    Raises:
+        KeyError: the files lack a tensor.
+    """
+
+    def __init__(
+        self, architecture: Architecture, weights: Mapping[str, torch.Tensor], device: str
+    ) -> None:
+        """Take the weights."""
+        names = ("classifier.dense", "classifier.out_proj")
+        if architecture.family == "bert":
+            names = ("pooler.dense", "classifier")
+        self._activate = functional.gelu if architecture.family == "electra" else torch.tanh
+        self._dense, self._out = (
+            Product(
+                weights[f"{name}.weight"].float().to(device),
+                weights[f"{name}.bias"].float().to(device),
+            )
+            for name in names
+        )
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Logits of rows (pairs, hidden), (pairs, labels) float32."""
+        return self._out(self._activate(self._dense(rows)))
+
+
+def reads_first_only(spec: PackedEncoderSpec) -> bool:
+    """Whether nothing but the first token of a text makes its vector."""
+    return spec.pooling == "cls" and spec.include_prompt
+
+
+def vectors_of_tokens(
+    spec: PackedEncoderSpec, rows: torch.Tensor, offsets: torch.Tensor, prompt_tokens: int
+) -> torch.Tensor:
+    """Vectors of texts, (texts, hidden) float32, from what the network made of their tokens.
+
+    `rows` are those of all tokens, (tokens, hidden), or of first tokens where nothing else is read.
+    """
+    if not reads_first_only(spec):
+        left_out = 0 if spec.include_prompt else prompt_tokens
+        rows = pool(rows, offsets, spec.pooling, left_out)
+    return functional.normalize(rows) if spec.normalise else rows
 
 
 def pool(
@@ -106,4 +143,4 @@ def pool(
         places = places[of_text >= left_out]
         kept = (lengths - left_out).clamp(min=0)
         offsets = torch.cat([offsets[:1], kept.cumsum(0, dtype=torch.int32)])
-    return embedding_bag(places, hidden, offsets[:-1], mode=pooling)
+    return functional.embedding_bag(places, hidden, offsets[:-1], mode=pooling)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.models.specs import DType
+from pipelines.models.specs import DType, Number
 
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
-def dtype_here(on_gpu: bool) -> str:
+def dtype_here(on_gpu: bool) -> Number:
     """What `auto` stands for on this machine: the name of a torch dtype."""
     if not on_gpu and (flags := _cpu_flags()) is not None:
         return "bfloat16" if flags & _CPU_FLAGS else "float32"
@@ -18,7 +18,7 @@ def dtype_here(on_gpu: bool) -> str:
     return resolve_dtype("auto", choose_device(None, None))
 
 
-def resolve_dtype(dtype: DType, device: str) -> str:
+def resolve_dtype(dtype: DType, device: str) -> Number:
     """The name of the torch dtype to compute in; never the one that weights happen to be stored in.
 
     `auto` is bfloat16 where the processor computes in it, else float32 on a CPU and float16 on an

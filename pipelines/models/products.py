@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from pipelines.models.architecture import Activation
 
-_ACTIVATE: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+ACTIVATE: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": functional.gelu,
     "gelu_tanh": lambda values: functional.gelu(values, approximate="tanh"),
     "relu": functional.relu,
@@ -51,7 +51,7 @@ class Product:
             )
             return found
         found = functional.linear(rows, self._weight, self._bias)
-        return found if self._activation is None else _ACTIVATE[self._activation](found)
+        return found if self._activation is None else ACTIVATE[self._activation](found)
 
 
 def _can_reorder(dtype: torch.dtype) -> bool:

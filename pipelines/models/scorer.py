@@ -12,6 +12,7 @@ import torch
 
 from pipelines.errors import ModelError
 from pipelines.models.budget import Budget
+from pipelines.models.computing import Backend, Computing, choose, means_of
 from pipelines.models.devices import Device, open_device
 from pipelines.models.forward import (
     Indices,
@@ -23,12 +24,12 @@ from pipelines.models.forward import (
 )
 from pipelines.models.packed_models import PackedScorer
 from pipelines.models.pairs import Pairs, assemble, pair_lengths, token_types
-from pipelines.models.processor import resolve_dtype
 from pipelines.models.specs import DType, ScorerSpec
 from pipelines.models.tokens import Ids, Tokenize, Tokens
 from pipelines.models.weights import Weights
 
 if TYPE_CHECKING:
+    from pipelines.models.openvino_models import OpenVinoScorer
     from pipelines.models.padded_models import PaddedScorer
 
 Logits = npt.NDArray[np.float32]
@@ -47,6 +48,7 @@ class Scorer:
 
     Attributes:
         dtype: name of the torch dtype that the model computes in.
+        backend: `torch` or `openvino`.
         packed: whether micro-batches are free of padding.
         device: name of the torch device.
 
@@ -59,18 +61,20 @@ class Scorer:
         spec: ScorerSpec,
         *,
         dtype: DType = "auto",
+        backend: Backend = "auto",
         batch_tokens: int | Literal["auto"] = "auto",
         device: str | None = None,
         threads: int | None = None,
     ) -> None:
         """Load the model; `device` None is CUDA if there is one, `threads` None leaves torch's."""
         self.device = choose_device(device, threads)
-        self.dtype = resolve_dtype(dtype, self.device)
+        chosen = choose(backend, dtype, means_of(self.device), spec)
+        self.dtype, self.backend = chosen.dtype, chosen.backend
         self._budget = Budget(batch_tokens, self.device)
         self._spec = spec
-        self.packed = spec.packed is not None
+        self.packed = spec.packed is not None and self.backend == "torch"
         self._on = open_device(self.device)
-        self._model: Any = _open(spec, self.dtype, self._on)
+        self._model: Any = _open(spec, chosen, self._on)
 
     @property
     def batch_tokens(self) -> int:
@@ -131,9 +135,16 @@ class Scorer:
         return np.ascontiguousarray(logits[:, self._spec.label])
 
 
-def _open(spec: ScorerSpec, dtype: str, device: Device) -> PackedScorer | PaddedScorer:
-    if spec.packed is not None:
-        return PackedScorer(spec.packed, Weights(Path(spec.folder)), dtype, device)
-    from pipelines.models.padded_models import open_padded_scorer
+def _open(
+    spec: ScorerSpec, chosen: Computing, device: Device
+) -> PackedScorer | PaddedScorer | OpenVinoScorer:
+    if spec.packed is None:
+        from pipelines.models.padded_models import open_padded_scorer
 
-    return open_padded_scorer(spec, dtype, device)
+        return open_padded_scorer(spec, chosen.dtype, device)
+    weights = Weights(Path(spec.folder))
+    if chosen.backend == "torch":
+        return PackedScorer(spec.packed, weights, chosen.dtype, device)
+    from pipelines.models.openvino_models import OpenVinoScorer
+
+    return OpenVinoScorer(spec.packed, weights, chosen.dtype)

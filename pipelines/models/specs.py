@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 from pipelines.models.architecture import Architecture, PackedEncoderSpec
 from pipelines.models.pairs import PairTemplate
 
-DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+Number: TypeAlias = Literal["float32", "bfloat16", "float16"]
+DType: TypeAlias = Literal["auto", Number]
 
 
 @dataclass(frozen=True, kw_only=True)

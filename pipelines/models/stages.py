@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.config import Dtype
 from pipelines.corpus.identity import passage
 from pipelines.errors import TandemError
 from pipelines.models.blocks import fill_vectors
+from pipelines.models.computing import Computing
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import EncoderSpec
 from pipelines.models.scorer import Scorer
@@ -34,7 +34,7 @@ class EncodeChunks:
     def __init__(
         self,
         spec: Callable[[], EncoderSpec],
-        dtype: Dtype,
+        computing: Computing,
         batch_tokens: int | Literal["auto"],
         threads: int,
         tell: Callable[..., None],
@@ -42,7 +42,13 @@ class EncodeChunks:
     ) -> None:
         """Load the model, once an actor; `spec` brings what it needs to know of it."""
         self._spec, self._tell, self._stopped = spec(), tell, stopped
-        self._encoder = Encoder(self._spec, dtype=dtype, batch_tokens=batch_tokens, threads=threads)
+        self._encoder = Encoder(
+            self._spec,
+            dtype=computing.dtype,
+            backend=computing.backend,
+            batch_tokens=batch_tokens,
+            threads=threads,
+        )
 
     def __call__(self, chunks: pa.Table) -> pa.Table:
         """Encode the rows without a vector; of a block that comes after the word to stop, none.
@@ -97,12 +103,18 @@ class EncodeQueries:
     def __init__(
         self,
         spec: Callable[[], EncoderSpec],
-        dtype: Dtype,
+        computing: Computing,
         batch_tokens: int | Literal["auto"],
         threads: int,
     ) -> None:
         """Load the model, once an actor."""
-        self._encoder = Encoder(spec(), dtype=dtype, batch_tokens=batch_tokens, threads=threads)
+        self._encoder = Encoder(
+            spec(),
+            dtype=computing.dtype,
+            backend=computing.backend,
+            batch_tokens=batch_tokens,
+            threads=threads,
+        )
 
     def __call__(self, queries: pa.Table) -> pa.Table:
         """Encode the texts as queries, with the prompt that the model declares for them."""
@@ -120,14 +132,16 @@ class ScorePairs:
     def __init__(
         self,
         inputs: Callable[[], ScoringInputs],
-        dtype: Dtype,
+        computing: Computing,
         threads: int,
         tell: Callable[..., None],
         stopped: Callable[[], bool],
     ) -> None:
         """Load the model, once an actor."""
         self._inputs, self._tell, self._stopped = inputs(), tell, stopped
-        self._scorer = Scorer(self._inputs.spec, dtype=dtype, threads=threads)
+        self._scorer = Scorer(
+            self._inputs.spec, dtype=computing.dtype, backend=computing.backend, threads=threads
+        )
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
         """Score the pairs; of a block that comes after the word to stop, none.
