@@ -41,12 +41,17 @@ class Corpus(Section):
 
 
 class Chunking(Section):
-    """How a document is cut; lengths are the encoder's tokens, special ones and prompt counted."""
+    """How a document is cut; lengths are the encoder's tokens, special ones and prompt counted.
+
+    With `store_tokens` the table keeps the bare token ids of each passage, for rerankers that have
+    the same tokeniser.
+    """
 
     max_tokens: Annotated[int, Field(ge=16)] = 256
     overlap_tokens: Annotated[int, Field(ge=0)] = 32
     boundaries: Literal["sentence", "token"] = "sentence"
     whole_document: bool = False
+    store_tokens: bool = False
 
 
 class Encoder(Section):

@@ -86,7 +86,8 @@ def _with_chunks(job: Job, found: Found, summary: PlanSummary) -> Found:
     }
     partial = pa.concat_arrays([pa.array([], pa.string()), *found.plan.partial])
     known = Shared(survey.known(found.same_encoder))
-    chunk = Chunk(source.chunker, found.shape.metadata, tally.tell, tally.stopped)
+    chunker = replace(source.chunker, store_tokens=False)  # to be counted, chunks need no ids
+    chunk = Chunk(chunker, found.shape.metadata, tally.tell, tally.stopped)
     look_up = FindVectors(known, partial, 1, read=False)
     with claims() as claim:
         rows = (

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipelines.cluster import TallyActor, cluster_nodes, one_clock, quiet_ray_data
 from pipelines.config import Config
-from pipelines.corpus.chunk import ChunkerSettings, chunker_settings
+from pipelines.corpus.chunker import ChunkerSettings, chunker_settings
 from pipelines.corpus.plan import Facts
 from pipelines.corpus.read.pieces import Piece, corpus_pieces, declared_types
 from pipelines.corpus.read.ray_source import Group, group_pieces

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import lance
@@ -18,6 +19,7 @@ from pipelines.config import Config, Queries
 from pipelines.errors import UsageError
 from pipelines.index_job import describe_configured
 from pipelines.models.computing import Computing
+from pipelines.models.fingerprint import ids_digest
 from pipelines.models.load import EncoderSpec, ScorerSpec, describe_scorer, locate
 from pipelines.queries.log import Ints, Log, read_log
 from pipelines.queries.outputs import judgements, load_judgements, output_folder
@@ -27,7 +29,7 @@ from pipelines.stage_table import Watch
 from pipelines.summary import RerankSummary, require_writable
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live, require_same_encoder
-from pipelines.table.schema import fingerprints_of
+from pipelines.table.schema import fingerprints_of, stored_ids
 from pipelines.table.search import Floats, Where, full_text_columns, members
 from pipelines.table.where import conditions
 
@@ -113,6 +115,14 @@ class Job:
         """Whether anything is searched for."""
         return self.encodes is not None
 
+    @cached_property
+    def same_ids(self) -> bool | None:
+        """Whether the token ids of the table are the scorer's; None if it has none to take."""
+        stored = stored_ids(self.dataset.schema)
+        if stored is None or self.scorer is None or self.scorer.tokenizer is None:
+            return None
+        return stored == ids_digest(self.scorer.tokenizer)
+
     def done(self, name: str) -> tuple[float, float]:
         """How many rows of a stage are worked on, and of how many."""
         sums = self.tally.read()
@@ -134,7 +144,12 @@ class Job:
         if self.scorer is None or self.scores is None:
             return ""
         chosen = way(self.scores, self.config.reranker, self.scoring, self.scorer)
-        return f"\nReranking with {self.scorer.name} {chosen}."
+        ids = {
+            None: "",
+            True: " The passages' token ids are the table's.",
+            False: " The passages are tokenised: the table's ids are another tokeniser's.",
+        }
+        return f"\nReranking with {self.scorer.name} {chosen}.{ids[self.same_ids]}"
 
     def describe(self, summary: RerankSummary) -> None:
         """Put into the summary what is known before the work."""

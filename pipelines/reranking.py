@@ -186,10 +186,11 @@ def _retrieve(job: Job, vectors: Vectors) -> pa.Table:
 
 
 def _fetch(job: Job, found: pa.Table | None) -> Passages:
-    """The chunks of every candidate, tokenised for the reranker."""
+    """The chunks of every candidate, with the token ids that the reranker reads."""
     listed = job.log.queries["documents"].combine_chunks().flatten()
     documents = distinct_ids(listed, *([] if found is None else [found["doc_id"]]))
-    fetch = FetchPassages(job.dataset, job.scorer.tokenizer if job.scorer else None)
+    tokenizer = job.scorer.tokenizer if job.scorer else None
+    fetch = FetchPassages(job.dataset, tokenizer, stored=bool(job.same_ids))
     if not documents.num_rows:
         return Passages.of(fetch.nothing())
     return Passages.of(_mapped(job, documents, _DOCUMENTS_A_TASK, fetch, "fetch"))

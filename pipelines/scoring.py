@@ -18,7 +18,7 @@ from pipelines.errors import TandemError
 from pipelines.interrupt import Interrupt
 from pipelines.models.pairs import fits
 from pipelines.models.scoring_inputs import ScoringInputs
-from pipelines.models.tokens import Tokenize, Tokens
+from pipelines.models.tokens import Tokens, bare_tokenizer
 from pipelines.progress import Progress
 from pipelines.queries.pairs import DistinctPairs
 from pipelines.queries.passages import Passages
@@ -32,7 +32,6 @@ from pipelines.summary import Clock, RerankSummary
 # About ten seconds of one actor's work, but enough batches to keep all actors busy.
 _ROWS_A_BATCH = {"cpu": 1024, "gpu": 262_144}
 _LEAST_ROWS_A_BATCH = 64
-_UNLIMITED_TOKENS = 1 << 30
 
 
 def score_pairs(
@@ -143,7 +142,7 @@ def _inputs(job: Job, passages: Passages) -> tuple[ScoringInputs, npt.NDArray[np
     if spec.tokenizer is None or spec.template is None:
         inputs = ScoringInputs(spec, texts, passages.chunks["passage"].to_pylist())
         return inputs, np.ones(len(texts), bool)
-    tokens, _ = Tokenize(spec.tokenizer, _UNLIMITED_TOKENS, special=False)(texts)
+    tokens, _ = bare_tokenizer(spec.tokenizer)(texts)
     fit = fits(spec.template, tokens, spec.max_length)
     long = np.flatnonzero(~fit[job.texts.of_query])
     job.log.reject_candidates(

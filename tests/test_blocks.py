@@ -39,7 +39,7 @@ def block(rows):
             "doc_id": pa.array([f"d{n}" for n in range(len(rows))], pa.string()),
             "text": pa.array(texts, pa.string()),
             "text_hash": pa.array([digest(text) for text in texts], pa.binary(16)),
-            "token_ids": pa.array([[1, 2]] * len(rows), pa.list_(pa.int32())),
+            "input_ids": pa.array([[1, 2]] * len(rows), pa.list_(pa.int32())),
             "vector": pa.array([vector for *_, vector in rows], pa.list_(pa.float32(), DIMENSION)),
             "origin": pa.array([origin for _, origin, _ in rows], pa.int8()),
         }
@@ -108,7 +108,7 @@ def test_what_is_known_is_kept_and_the_rest_computed_once():
     assert encode.seen == ["b", "c"]
 
 
-def test_token_ids_are_left_behind_and_the_other_columns_stay():
+def test_input_ids_are_left_behind_and_the_other_columns_stay():
     chunks = block([("a", ENCODED, None), ("b", LIVE, [1, 2, 3])])
     table = fill_vectors(chunks, DIMENSION, "tiny", Encoder())
     kept = ["doc_id", "text", "text_hash"]

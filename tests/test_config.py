@@ -22,7 +22,8 @@ FILES = {"format": "jsonl", "paths": ["x"]}
 # The block of the design document, of the keys that there are.
 DEFAULTS = """
 corpus:    {id: null, text: text, title: title, metadata: []}
-chunking:  {max_tokens: 256, overlap_tokens: 32, boundaries: sentence, whole_document: false}
+chunking:  {max_tokens: 256, overlap_tokens: 32, boundaries: sentence, whole_document: false,
+            store_tokens: false}
 encoder:   {model: sentence-transformers/multi-qa-MiniLM-L6-cos-v1, revision: null, dtype: auto,
             batch_tokens: auto, prompt: null}
 table:     {name: chunks}
@@ -116,6 +117,10 @@ def test_the_id_of_beir_is_its_own() -> None:
         (
             with_section("chunking", whole_document="yes"),
             ["chunking.whole_document is 'yes'", "true or false"],
+        ),
+        (
+            with_section("chunking", store_tokens=1),
+            ["chunking.store_tokens is 1", "true or false"],
         ),
         (
             with_section("chunking", max_token=64),

@@ -4,6 +4,7 @@ No clock is read here, so these hold on any machine.
 """
 
 import math
+from dataclasses import replace
 
 import lance
 import numpy as np
@@ -77,6 +78,19 @@ def test_a_block_is_tokenised_in_few_calls_and_each_text_twice_at_most(counts):
     assert counts.calls["Tokenize.__call__"] <= 4
     of_long = len(chunks) - len(short)
     assert counts.sizes["Tokenize.__call__"] <= len(short) + len(long) + 2 * of_long
+
+
+def test_stored_ids_cost_no_call_and_with_a_prompt_one_a_passage(counts):
+    documents = [(f"d{n}", None, "Some words here. " * (n % 30)) for n in range(100)]
+    for prompt in ("", "passage: "):
+        found = []
+        for stored in (False, True):
+            counts.clear()
+            chosen = replace(SETTINGS, prompt=prompt, store_tokens=stored)
+            chunks = chunked(block(*documents), chosen)
+            found.append((counts.calls["Tokenize.__call__"], counts.sizes["Tokenize.__call__"]))
+        more = (1, len(chunks)) if prompt else (0, 0)
+        assert found[1] == tuple(map(sum, zip(found[0], more, strict=True)))
 
 
 def test_a_large_block_is_cut_in_parts_of_bounded_size(counts, monkeypatch):
@@ -156,7 +170,6 @@ def test_a_scorer_reads_each_passage_from_its_tokens(counts, small_scorer):
 
 def test_a_passage_is_tokenised_once_however_often_it_is_a_candidate(counts, tmp_path):
     tokenizer = describe_scorer(locate("bundled", None, "scorer")).tokenizer
-    counts.clear()
     rows = [
         {
             "chunk_id": f"c{n}",
@@ -169,7 +182,16 @@ def test_a_passage_is_tokenised_once_however_often_it_is_a_candidate(counts, tmp
         for n in range(60)
     ]
     dataset = lance.write_dataset(pa.Table.from_pylist(rows), str(tmp_path / "chunks.lance"))
-    fetched = FetchPassages(dataset, tokenizer)(pa.table({"doc_id": [f"d{n}" for n in range(30)]}))
+    documents = pa.table({"doc_id": [f"d{n}" for n in range(30)]})
+    counts.clear()
+    fetched = FetchPassages(dataset, tokenizer)(documents)
     assert fetched.num_rows == 60
     assert counts.calls["Tokenize.__call__"] == 1
     assert counts.sizes["Tokenize.__call__"] == 60
+    # Where the table has the ids, there need not even be a text.
+    dataset = lance.write_dataset(fetched, str(tmp_path / "stored.lance"))
+    assert not {"text", "title"} & set(dataset.schema.names)
+    counts.clear()
+    again = FetchPassages(dataset, tokenizer, stored=True)(documents)
+    assert counts.calls["Tokenize.__call__"] == 0
+    assert again.sort_by("chunk_id").to_pylist() == fetched.sort_by("chunk_id").to_pylist()

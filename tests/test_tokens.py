@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tiny_models
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
-from pipelines.models.tokens import Tokenize, Tokens
+from pipelines.models.tokens import Tokenize, Tokens, bare_tokenizer
 
 LISTS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), max_size=12)
 
@@ -39,6 +40,25 @@ def test_take_is_indexing(lists: list[list[int]], data: st.DataObject) -> None:
     indices = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=20))
     taken = tokens_of(lists).take(np.array(indices, np.int64))
     assert taken.to_arrow().to_pylist() == [lists[index] for index in indices]
+
+
+@given(LISTS, st.integers(0, 7), st.integers(0, 3))
+def test_a_shortened_text_keeps_its_head_and_its_end(
+    lists: list[list[int]], most: int, after: int
+) -> None:
+    after = min(after, most)
+    expected = [
+        ids if len(ids) <= most else ids[: most - after] + ids[len(ids) - after :] for ids in lists
+    ]
+    assert lists_of(tokens_of(lists).shortened(most, after)) == expected
+
+
+@given(LISTS, st.integers(0, 2), st.integers(0, 2))
+def test_what_stands_around_a_text_is_left_out(
+    lists: list[list[int]], before: int, after: int
+) -> None:
+    around = [[1] * before + ids + [2] * after for ids in lists]
+    assert lists_of(tokens_of(around).inner(before, after)) == lists
 
 
 @given(LISTS, st.data())
@@ -82,6 +102,55 @@ def test_bare_ids() -> None:
     bare, cut = Tokenize(tokenizer_json, 2, special=False)(["a small test", ""])
     assert lists_of(bare) == [whole.ids[1:3].tolist(), []]
     assert cut.tolist() == [1, 0]
+
+
+def around(tokenizer: Tokenizer, template: str) -> str:
+    """The tokeniser with other special tokens around a text."""
+    names = [word for word in template.split() if word != "$A"]
+    special = [(name, tokenizer.token_to_id(name)) for name in dict.fromkeys(names)]
+    tokenizer.post_processor = processors.TemplateProcessing(template, "$A $B", special)
+    return tokenizer.to_str()
+
+
+BYTES = st.lists(
+    st.sampled_from(["", " ", "a", "locks", "[SEP]", "</s>", "[CLS] x", "漢", "🙂", "\x00"]),
+    max_size=6,
+).map("".join)
+
+
+@pytest.mark.parametrize(
+    ("family", "template"),
+    [
+        ("bert", None),
+        ("roberta", None),
+        ("bert", "$A"),
+        ("bert", "[CLS] $A"),
+        ("roberta", "$A </s>"),
+        ("bert", "[CLS] [CLS] $A [SEP]"),
+    ],
+)
+def test_whole_texts_without_what_is_around_them_are_bare(
+    family: str, template: str | None, tmp_path: Path
+) -> None:
+    own = AutoTokenizer.from_pretrained(tiny_models.scorer(tmp_path / "model", family=family))
+    plain: Tokenizer = own.backend_tokenizer
+    plain.no_padding()
+    plain.no_truncation()
+    json = around(plain, template) if template else plain.to_str()
+    tokenize = Tokenize(json, 10**6)
+
+    @given(st.lists(BYTES, max_size=6))
+    @settings(max_examples=40, deadline=None)
+    def holds(texts: list[str]) -> None:
+        texts = [*texts, *tiny_models.TEXTS]
+        expected = [plain.encode(text, add_special_tokens=False).ids for text in texts]
+        assert lists_of(tokenize.bare(tokenize(texts)[0])) == expected
+        assert lists_of(bare_tokenizer(json)(texts)[0]) == expected
+
+    holds()
+    words = template.split() if template else ["[CLS]", "$A", "[SEP]"]
+    assert tokenize.special_tokens == len(words) - 1
+    assert tokenize.after == len(words) - 1 - words.index("$A")
 
 
 def test_no_texts_and_no_room() -> None:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer
 
-from pipelines.config import Chunking
+from pipelines.corpus.chunker import ChunkerSettings
 from pipelines.corpus.cut import Cutting, cut
 from pipelines.corpus.identity import chunk_ids, digest
 from pipelines.corpus.parts import Part, finer
-from pipelines.errors import UsageError
-from pipelines.models.tokens import Tokenize, Tokens
-from pipelines.table.schema import PLAIN_FIELDS
+from pipelines.models.tokens import Tokenize, Tokens, bare_tokenizer
+from pipelines.table.schema import PLAIN_FIELDS, TOKEN_IDS
 
 # A passage keeps at least this share of its budget for text when the title is very long.
 _LEAST_TEXT_SHARE = 4
@@ -29,91 +27,26 @@ _CHUNKS_A_BLOCK = 4096
 _TEXT_BYTES_AT_ONCE = 4_000_000
 
 
-# To be raised with every change of the code that cuts elsewhere: here, in `parts.py`, in `cut.py`.
-CODE_VERSION = 1
-
-
-@dataclass(frozen=True)
-class ChunkerSettings:
-    """What decides how documents are cut.
-
-    Attributes:
-        tokenizer: the encoder's tokeniser as JSON.
-        prompt: what precedes each passage when it is encoded.
-        max_tokens: of a passage, special tokens and prompt counted.
-        overlap_tokens: what a chunk repeats of the one before, at most.
-        boundaries: `sentence`, or `token` to fill every chunk.
-        whole_document: one chunk a document, its token ids cut at `max_tokens`.
-    """
-
-    tokenizer: str
-    prompt: str
-    max_tokens: int
-    overlap_tokens: int
-    boundaries: str
-    whole_document: bool
-
-    def fingerprint(self) -> dict[str, str]:
-        """Each setting by name, the tokeniser and the prompt as digests, and the code's version."""
-        values = {name: str(value) for name, value in asdict(self).items()}
-        values["code"] = str(CODE_VERSION)
-        hidden = ("tokenizer", "prompt")
-        return values | {name: digest(values[name]).hex() for name in hidden}
-
-
-def chunker_settings(
-    chunking: Chunking, tokenizer: str | None, prompt: str, model_tokens: int
-) -> ChunkerSettings:
-    """The settings for an encoder that reads at most `model_tokens` of a text.
-
-    A model without a tokeniser of its own in Rust is cut by an estimate of its tokens.
-
-    Raises:
-        UsageError: the prompt takes more than half of a passage.
-    """
-    tokenizer = tokenizer or _estimating_tokenizer()
-    max_tokens = min(chunking.max_tokens, model_tokens)
-    taken = int(Tokenize(tokenizer, sys.maxsize)([prompt])[0].lengths[0]) if prompt else 0
-    if taken * 2 > max_tokens:
-        raise UsageError(
-            f"encoder.prompt takes {taken} of the {max_tokens} tokens of a passage; at most half "
-            "is allowed."
-        )
-    return ChunkerSettings(
-        tokenizer,
-        prompt,
-        max_tokens,
-        chunking.overlap_tokens,
-        chunking.boundaries,
-        chunking.whole_document,
-    )
-
-
-def chunks_schema(metadata: Mapping[str, pa.DataType]) -> pa.Schema:
+def chunks_schema(metadata: Mapping[str, pa.DataType], store_tokens: bool) -> pa.Schema:
     """The record between chunking and encoding: the table's columns but the vector, then two.
 
-    These are `chunks_of_document` (int32, how many the whole document has) and `token_ids`.
+    These are `chunks_of_document` (int32, how many the whole document has) and `input_ids`, which
+    the encoder reads.
     """
-    fields = [*PLAIN_FIELDS, *(pa.field(name, kind) for name, kind in metadata.items())]
+    fields = [*PLAIN_FIELDS, *([TOKEN_IDS] if store_tokens else [])]
+    fields += [pa.field(name, kind) for name, kind in metadata.items()]
     fields.append(pa.field("chunks_of_document", pa.int32()))
-    fields.append(pa.field("token_ids", pa.list_(pa.int32())))
+    fields.append(pa.field("input_ids", pa.list_(pa.int32())))
     return pa.schema(fields)
 
 
-def _estimating_tokenizer() -> str:
-    """A tokeniser that makes a token of every four letters, and of each other mark."""
-    estimate = Tokenizer(models.WordLevel({"?": 0}, "?"))
-    estimate.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w{1,4}|[^\w\s]"), "removed", invert=True)
-    return estimate.to_str()
-
-
 @lru_cache(maxsize=2)
-def _tokenizers(tokenizer: str, max_tokens: int) -> tuple[Tokenize, Tokenizer]:
+def _tokenizers(tokenizer: str) -> tuple[Tokenize, Tokenizer]:
     """Once a process, since a task brings its stage with it: for passages, and for places."""
     bare = Tokenizer.from_str(tokenizer)
     bare.no_truncation()
     bare.no_padding()
-    return Tokenize(tokenizer, max_tokens), bare
+    return Tokenize(tokenizer, sys.maxsize), bare
 
 
 def _of_bounded_size(documents: pa.Table) -> Iterator[pa.Table]:
@@ -129,8 +62,10 @@ class Chunk:
 
     A block is taken in parts of some megabytes of text, each of which is tokenised in one call;
     only documents that do not fit into one chunk are tokenised again, once for the places of their
-    tokens and once as passages. Where a title takes more than three quarters of a passage, the
-    chunks of a cut document bear the head of it only.
+    tokens and once as passages. Ids to be stored are those that the encoder reads, uncut and
+    without what stands around them; with a prompt, passages are tokenised once more for them.
+    Where a title takes more than three quarters of a passage, the chunks of a cut document bear
+    the head of it only.
     """
 
     def __init__(
@@ -142,15 +77,15 @@ class Chunk:
     ) -> None:
         """`metadata` are the columns that documents bring; `tell` is told what was cut."""
         self._settings, self._tell, self._stopped = settings, tell, stopped
-        self._schema = chunks_schema(metadata)
+        self._schema = chunks_schema(metadata, settings.store_tokens)
 
     @property
     def _tokenize(self) -> Tokenize:
-        return _tokenizers(self._settings.tokenizer, self._settings.max_tokens)[0]
+        return _tokenizers(self._settings.tokenizer)[0]
 
     @property
     def _bare(self) -> Tokenizer:
-        return _tokenizers(self._settings.tokenizer, self._settings.max_tokens)[1]
+        return _tokenizers(self._settings.tokenizer)[1]
 
     def __call__(self, documents: pa.Table) -> Iterator[pa.Table]:
         """The chunks of a block of documents, documents in order, as tables of bounded length.
@@ -164,7 +99,8 @@ class Chunk:
             yield from self._chunks(part)
 
     def _chunks(self, documents: pa.Table) -> Iterator[pa.Table]:
-        parts, tokens, cut_tokens = self._parts(documents)
+        parts, whole = self._parts(documents)
+        tokens = whole.shortened(self._settings.max_tokens, self._tokenize.after)
         passages = [part.passage for part in parts]
         sizes = list(Counter(part.row for part in parts).values())
         ids: list[str] = []
@@ -179,17 +115,18 @@ class Chunk:
             "end": [part.span[1] for part in parts],
             "text_hash": [digest(text) for text in passages],
             "tokens": tokens.lengths,
-            "cut_tokens": cut_tokens,
+            "cut_tokens": whole.lengths - tokens.lengths,
             "chunks_of_document": np.repeat(sizes, sizes),
+            "input_ids": tokens.to_arrow(),
         }
+        if self._settings.store_tokens:
+            columns[TOKEN_IDS.name] = self._bare_ids(passages, whole).to_arrow()
         kept = [name for name in documents.column_names if name in self._schema.names]
         kept = [name for name in kept if name not in columns]
         repeated = documents.select(kept).take(pa.array([part.row for part in parts]))
         arrays = []
         for field in self._schema:
-            if field.name == "token_ids":
-                arrays.append(tokens.to_arrow())
-            elif field.name in columns:
+            if field.name in columns:
                 arrays.append(pa.array(columns[field.name], field.type))
             else:
                 arrays.append(repeated[field.name].combine_chunks().cast(field.type))
@@ -198,15 +135,22 @@ class Chunk:
         for offset in range(0, len(parts), _CHUNKS_A_BLOCK):
             yield table.slice(offset, _CHUNKS_A_BLOCK)
 
-    def _parts(self, documents: pa.Table) -> tuple[list[Part], Tokens, np.ndarray]:
-        """The chunks of the documents, in order, with their tokens and how many were cut."""
+    def _bare_ids(self, passages: Sequence[str], whole: Tokens) -> Tokens:
+        """The ids to be stored, of passages and of what the encoder would read of them uncut."""
+        if self._settings.prompt:
+            # Beside a prompt a passage's first letters can become other tokens than alone.
+            return bare_tokenizer(self._settings.tokenizer)(passages)[0]
+        return self._tokenize.bare(whole)
+
+    def _parts(self, documents: pa.Table) -> tuple[list[Part], Tokens]:
+        """The chunks of the documents, in order, with their tokens, of which none is cut yet."""
         titles, texts = documents["title"].to_pylist(), documents["text"].to_pylist()
         rows = zip(titles, texts, strict=True)
         whole = [Part(row, *both, (0, len(both[1]))) for row, both in enumerate(rows)]
         tokens, cut_tokens = self._tokens(whole)
         too_long = np.flatnonzero(cut_tokens).tolist()
         if self._settings.whole_document or not too_long:
-            return whole, tokens, cut_tokens
+            return whole, tokens
         new = [part for row in too_long for part in self._cut(whole[row])]
         new_tokens, new_cut = self._tokens(new)
         # A part can have more tokens alone than it had as a part, where a word was cut.
@@ -220,11 +164,13 @@ class Chunk:
             np.concatenate([tokens.offsets, tokens.offsets[-1] + new_tokens.offsets[1:]]),
         )
         parts = [every[place] for place in source]
-        return parts, both.take(source), np.concatenate([cut_tokens, new_cut])[source]
+        return parts, both.take(source)
 
     def _tokens(self, parts: Sequence[Part]) -> tuple[Tokens, np.ndarray]:
+        """The tokens of parts, and how many of each are too many."""
         prompt = self._settings.prompt
-        return self._tokenize([prompt + part.passage for part in parts])
+        tokens, _ = self._tokenize([prompt + part.passage for part in parts])
+        return tokens, np.maximum(tokens.lengths - self._settings.max_tokens, 0)
 
     def _cut(self, whole: Part) -> list[Part]:
         """The parts of a document that does not fit into one chunk."""

@@ -25,7 +25,7 @@ def fill_vectors(
 
     Rows that have a vector keep it. Of the others those of origin ENCODED are computed, equal
     passages once; those of origin COPIED get the vector of an equal passage of the block if there
-    is one, else stay without. The token ids are left behind. `name` is the model's, for messages.
+    is one, else stay without. The input ids are left behind. `name` is the model's, for messages.
 
     Raises:
         TandemError: a vector is not finite.
@@ -60,7 +60,7 @@ def fill_vectors(
     return table.append_column("origin", pa.array(origin, pa.int8()))
 
 
-_REPLACED = ("token_ids", "vector", "origin")
+_REPLACED = ("input_ids", "vector", "origin")
 
 
 def _known(column: pa.ChunkedArray, dimension: int) -> tuple[Vectors, npt.NDArray[np.bool_]]:

@@ -71,6 +71,13 @@ def digest(value: Any) -> str:  # noqa: ANN401 - anything that JSON can hold
     return blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
 
 
+def ids_digest(tokenizer_json: str) -> str:
+    """Digest of what decides a tokeniser's bare ids: of equal digests, equal ids of every text."""
+    content = json.loads(tokenizer_json)
+    other = {"truncation", "padding", "post_processor", "decoder"}
+    return digest({key: value for key, value in content.items() if key not in other})
+
+
 def _files(folder: Path, paths: Iterable[Path]) -> str:
     whole = blake2b(digest_size=_DIGEST_BYTES)
     for path in paths:

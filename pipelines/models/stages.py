@@ -24,11 +24,11 @@ SECONDS_BETWEEN_REPORTS = 0.5
 
 
 class EncodeChunks:
-    """A stage: chunks with token ids become chunks with vectors.
+    """A stage: chunks with their input ids become chunks with vectors.
 
     Rows that have a vector keep it. Of the others those of origin ENCODED are computed, equal
     passages within the block once; those of origin COPIED get the vector of an equal passage of
-    the block if there is one, else stay without. The token ids are left behind.
+    the block if there is one, else stay without. The input ids are left behind.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class EncodeChunks:
             return np.empty((0, self._spec.dimension), np.float32)
         report = _Report(self._tell, "encoded")
         if self._spec.tokenizer is not None:
-            vectors = self._encoder.encode(Tokens.from_arrow(chunks["token_ids"]), report.add)
+            vectors = self._encoder.encode(Tokens.from_arrow(chunks["input_ids"]), report.add)
         else:
             titles, texts = (chunks[name].to_pylist() for name in ("title", "text"))
             passages = [passage(title, text) for title, text in zip(titles, texts, strict=True)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ Ids = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.integer]
 
+_UNLIMITED_TOKENS = 1 << 30
 _PROBES = ("a", "0 b", "Two words, then some more: 1, 2 and 3.")
 
 
@@ -42,10 +45,27 @@ class Tokens:
 
     def take_heads(self, indices: Indices, lengths: Offsets) -> Tokens:
         """The first `lengths[i]` tokens of the text at `indices[i]`, which has at least as many."""
+        return self._runs(self.offsets[:-1][indices], lengths)
+
+    def inner(self, before: int, after: int) -> Tokens:
+        """Each text without its first `before` and its last `after` tokens; it has as many."""
+        return self._runs(self.offsets[:-1] + before, self.lengths - (before + after))
+
+    def shortened(self, most: int, after: int) -> Tokens:
+        """Each text of more than `most` tokens cut to these, its last `after` among them."""
+        lengths = np.minimum(self.lengths, most)
+        if lengths.sum() == len(self.ids):
+            return self
+        place = np.arange(len(self.ids))
+        head = place < np.repeat(self.offsets[:-1] + (most - after), self.lengths)
+        tail = place >= np.repeat(self.offsets[1:] - after, self.lengths)
+        return Tokens(self.ids[head | tail], offsets_of(lengths))
+
+    def _runs(self, starts: Offsets, lengths: Offsets) -> Tokens:
         offsets = offsets_of(lengths)
-        starts = np.repeat(self.offsets[:-1][indices] - offsets[:-1], lengths)
-        starts += np.arange(len(starts))
-        return Tokens(self.ids[starts], offsets)
+        places = np.repeat(starts - offsets[:-1], lengths)
+        places += np.arange(len(places))
+        return Tokens(self.ids[places], offsets)
 
     @classmethod
     def from_arrow(cls, column: pa.ListArray | pa.LargeListArray | pa.ChunkedArray) -> Tokens:
@@ -90,6 +110,7 @@ class Tokenize:
 
     Attributes:
         special_tokens: how many special tokens each text gets; 0 with `special=False`.
+        after: how many of them follow the text.
         max_tokens: the most ids that a text keeps, special ones among them.
 
     Raises:
@@ -103,7 +124,7 @@ class Tokenize:
         self._tokenizer.no_truncation()  # done here, to know how much was cut
         self._tokenizer.no_padding()
         self._special = special
-        self._after = _tokens_after(self._tokenizer) if special else 0
+        self.after = _tokens_after(self._tokenizer) if special else 0
         self.special_tokens = self._tokenizer.num_special_tokens_to_add(False) if special else 0
         self.max_tokens = max_tokens
         if max_tokens <= self.special_tokens:
@@ -115,19 +136,23 @@ class Tokenize:
     def __call__(self, texts: Sequence[str]) -> tuple[Tokens, Ids]:
         """The token ids of `texts`, and how many tokens were cut from each, (n,) int32."""
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._special)
-        full = np.fromiter(map(len, encodings), np.int64, len(encodings))
-        kept = np.minimum(full, self.max_tokens)
-        offsets = offsets_of(kept)
+        offsets = offsets_of(np.fromiter(map(len, encodings), np.int64, len(encodings)))
         ids = np.empty(offsets[-1], np.int32)
-        head = self.max_tokens - self._after
-        start = 0
-        for encoding, length in zip(encodings, kept.tolist(), strict=True):
-            own = encoding.ids
-            if len(own) > length:
-                own = own[:head] + own[len(own) - self._after :]
-            ids[start : start + length] = own
-            start += length
-        return Tokens(ids, offsets), (full - kept).astype(np.int32)
+        for encoding, (start, end) in zip(encodings, pairwise(offsets.tolist()), strict=True):
+            ids[start:end] = encoding.ids
+        whole = Tokens(ids, offsets)
+        kept = whole.shortened(self.max_tokens, self.after)
+        return kept, (whole.lengths - kept.lengths).astype(np.int32)
+
+    def bare(self, tokens: Tokens) -> Tokens:
+        """The tokens of whole texts without the special ones around them."""
+        return tokens.inner(self.special_tokens - self.after, self.after)
+
+
+@lru_cache(maxsize=2)
+def bare_tokenizer(tokenizer_json: str) -> Tokenize:
+    """What makes bare ids of whole texts; once a process, since a task brings its stage with it."""
+    return Tokenize(tokenizer_json, _UNLIMITED_TOKENS, special=False)
 
 
 def _tokens_after(tokenizer: Tokenizer) -> int:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import lance
 import pyarrow as pa
 
 from pipelines.corpus.identity import passage
-from pipelines.models.tokens import Tokenize
+from pipelines.models.tokens import bare_tokenizer
 from pipelines.queries.log import Ints
+from pipelines.table.schema import TOKEN_IDS
 from pipelines.table.search import runs_of
 
-_COLUMNS = ["chunk_id", "doc_id", "ordinal", "text_hash", "title", "text"]
-_LONGEST_PASSAGE_TOKENS = 1 << 30
+_COLUMNS = ["chunk_id", "doc_id", "ordinal", "text_hash"]
 BY_DOCUMENT = [("doc_id", "ascending"), ("ordinal", "ascending")]
 
 
@@ -42,32 +41,33 @@ class Passages:
         return cls(chunks, *runs_of(chunks["doc_id"]))
 
 
-@lru_cache(maxsize=2)
-def _bare(tokenizer: str) -> Tokenize:
-    """Once a process, since a task brings its stage with it."""
-    return Tokenize(tokenizer, _LONGEST_PASSAGE_TOKENS, special=False)
-
-
 class FetchPassages:
     """A stage: document ids become their chunks, with bare token ids for the reranker.
 
-    `tokenizer` None keeps the text for a model that tokenises itself.
+    `tokenizer` None keeps the text for a model that tokenises itself. With `stored` the ids are the
+    table's, which are those of this tokeniser; no text is read.
     """
 
-    def __init__(self, dataset: lance.LanceDataset, tokenizer: str | None) -> None:
-        self._uri, self._version, self._tokenizer = dataset.uri, dataset.version, tokenizer
+    def __init__(
+        self, dataset: lance.LanceDataset, tokenizer: str | None, stored: bool = False
+    ) -> None:
+        self._uri, self._version = dataset.uri, dataset.version
+        self._tokenizer, self._stored = tokenizer, stored
 
     def __call__(self, documents: pa.Table) -> pa.Table:
         """Tables of `doc_id` become tables of chunks; `passage` or `token_ids` holds the text."""
         dataset = lance.dataset(self._uri, version=self._version)
-        rows = rows_of(dataset, documents["doc_id"].to_pylist(), _COLUMNS)
+        ids = documents["doc_id"].to_pylist()
+        if self._stored:
+            return rows_of(dataset, ids, [*_COLUMNS, TOKEN_IDS.name])
+        rows = rows_of(dataset, ids, [*_COLUMNS, "title", "text"])
         titles, texts = rows["title"].to_pylist(), rows["text"].to_pylist()
         passages = [passage(title, text) for title, text in zip(titles, texts, strict=True)]
         kept = rows.drop_columns(["title", "text"])
         if self._tokenizer is None:
             return kept.append_column("passage", pa.array(passages, pa.string()))
-        tokens, _ = _bare(self._tokenizer)(passages)
-        return kept.append_column("token_ids", tokens.to_arrow())
+        tokens, _ = bare_tokenizer(self._tokenizer)(passages)
+        return kept.append_column(TOKEN_IDS.name, tokens.to_arrow())
 
     def nothing(self) -> pa.Table:
         """What comes of no documents."""

@@ -13,7 +13,7 @@ from pipelines.errors import UsageError
 HASH_BYTES = 16
 _FINGERPRINTS = b"tandem.fingerprints"
 
-# Every column but the vector and the metadata; the order is that of the table.
+# Every column but stored token ids, the vector and the metadata; the order is that of the table.
 PLAIN_FIELDS = (
     pa.field("chunk_id", pa.string()),
     pa.field("doc_id", pa.string()),
@@ -27,9 +27,13 @@ PLAIN_FIELDS = (
     pa.field("tokens", pa.int32()),
     pa.field("cut_tokens", pa.int32()),
 )
+# The ids of the whole passage, without special tokens and prompt, where the chunker stores them.
+TOKEN_IDS = pa.field("token_ids", pa.list_(pa.int32()))
+# In the chunker's fingerprint, where it does: the digest of what decides these ids.
+STORE_TOKENS = "store_tokens"
 # What stages add on the way to the table.
-_ON_THE_WAY = {"chunks_of_document", "token_ids", "origin"}
-RESERVED = {field.name for field in PLAIN_FIELDS} | {"vector"} | _ON_THE_WAY
+_ON_THE_WAY = {"chunks_of_document", "input_ids", "origin"}
+RESERVED = {field.name for field in (*PLAIN_FIELDS, TOKEN_IDS)} | {"vector"} | _ON_THE_WAY
 
 
 @dataclass(frozen=True)
@@ -76,16 +80,23 @@ def table_schema(
                 f"corpus.metadata names {name!r}, a name that the table cannot give to it; "
                 "rename the column in the corpus."
             )
+    stored = [TOKEN_IDS] if STORE_TOKENS in fingerprints.chunker else []
     vector = pa.field("vector", pa.list_(pa.float32(), dimension))
     extra = [pa.field(name, kind) for name, kind in metadata.items()]
     marks = {_FINGERPRINTS: json.dumps(vars(fingerprints), sort_keys=True)}
-    return pa.schema([*PLAIN_FIELDS, vector, *extra], metadata=marks)
+    return pa.schema([*PLAIN_FIELDS, *stored, vector, *extra], metadata=marks)
 
 
 def fingerprints_of(schema: pa.Schema) -> Fingerprints | None:
     """The fingerprints that stand in a table's schema, None if it has none."""
     raw = (schema.metadata or {}).get(_FINGERPRINTS)
     return Fingerprints(**json.loads(raw)) if raw else None
+
+
+def stored_ids(schema: pa.Schema) -> str | None:
+    """The digest of the tokeniser whose ids a table holds, None if it holds none."""
+    fingerprints = fingerprints_of(schema)
+    return fingerprints.chunker.get(STORE_TOKENS) if fingerprints else None
 
 
 def metadata_types(schema: pa.Schema) -> dict[str, pa.DataType]:
