@@ -68,7 +68,8 @@ def find(config: Config, summary: SearchSummary, top: int) -> None:
         trust_remote_code=settings.model in config.trust.remote_code,
     )
     require_same_encoder(fingerprints_of(dataset.schema), spec.fingerprint, spec.name)
-    vector = Encoder(spec, dtype=settings.dtype).encode_texts([text], "query")
+    # One text: what starts fastest.
+    vector = Encoder(spec, dtype=settings.dtype, backend="torch").encode_texts([text], "query")
     summary.live = dataset.version
     found = nearest_documents(dataset, vector[0], top, config.index.metric)
     for doc_id, score in found:

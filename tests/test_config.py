@@ -25,7 +25,7 @@ corpus:    {id: null, text: text, title: title, metadata: []}
 chunking:  {max_tokens: 256, overlap_tokens: 32, boundaries: sentence, whole_document: false,
             store_tokens: false}
 encoder:   {model: sentence-transformers/multi-qa-MiniLM-L6-cos-v1, revision: null, dtype: auto,
-            batch_tokens: auto, prompt: null}
+            backend: auto, batch_tokens: auto, prompt: null}
 table:     {name: chunks}
 index:     {vector: auto, metric: cosine, full_text: false, min_recall: 0.95}
 publish:   {auto: true, max_deleted_fraction: 0.2}
@@ -33,7 +33,7 @@ queries:   {topics: null, columns: {id: query_id, text: query, candidates: candi
             score: score, time: null, session: null, clicks: null}, lowercase: false,
             candidates: retrieved, top_k: 100, hybrid: false, filter: {}, qrels: null}
 reranker:  {model: cross-encoder/ms-marco-MiniLM-L6-v2, revision: null, dtype: auto,
-            max_length: 512, label: null, aggregate: max, max_chunks: 16}
+            backend: auto, max_length: 512, label: null, aggregate: max, max_chunks: 16}
 output:    {path: runs/rerank, training_queries: 10000}
 resources: {encoder: {actors: auto, gpus: auto, cpus: auto},
             scorer: {actors: auto, gpus: auto, cpus: auto}}
