@@ -69,7 +69,9 @@ def find(config: Config, summary: SearchSummary, top: int) -> None:
     )
     require_same_encoder(fingerprints_of(dataset.schema), spec.fingerprint, spec.name)
     # One text: what starts fastest.
-    vector = Encoder(spec, dtype=settings.dtype, backend="torch").encode_texts([text], "query")
+    vector = Encoder(spec, dtype=settings.query_dtype, backend="torch").encode_texts(
+        [text], "query"
+    )
     summary.live = dataset.version
     found = nearest_documents(dataset, vector[0], top, config.index.metric)
     for doc_id, score in found:

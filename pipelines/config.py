@@ -59,10 +59,15 @@ class Encoder(Section):
 
     model: str = "sentence-transformers/multi-qa-MiniLM-L6-cos-v1"
     revision: str | None = None
-    dtype: Dtype = "auto"
+    dtype: Dtype | Literal["int8"] = "auto"
     backend: Backend = "auto"
     batch_tokens: Auto | Positive = "auto"
     prompt: str | None = None
+
+    @property
+    def query_dtype(self) -> Dtype:
+        """What queries are computed in: int8 is for passages, of which there are many."""
+        return "auto" if self.dtype == "int8" else self.dtype
 
 
 class Table(Section):

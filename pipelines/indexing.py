@@ -18,6 +18,7 @@ import pyarrow as pa
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from pipelines.backend import computing, way
+from pipelines.calibrating import calibrated
 from pipelines.cluster import Shared, claims
 from pipelines.committing import commit_found, own_commit, sink_of, staged_entries, taken_entries
 from pipelines.config import Config
@@ -68,7 +69,8 @@ def index(
 
     Raises:
         UsageError: the configuration names what does not exist or cannot be; nothing was written.
-        NotPublished: the gate, a hold, the quarantine limit or an empty corpus held it back.
+        NotPublished: the gate, a hold, the quarantine limit or an empty corpus held it back, or
+            int8 would lose too much.
         TableHeld: another run holds the table, or committed first.
         Interrupted: a signal came; what was encoded is staged.
     """
@@ -165,7 +167,11 @@ def _choose_computing(
         return None
     spec, stages, wanted = job.source.spec, job.stages, job.config.encoder
     chosen = computing(wanted, stages, spec)
-    summary.models |= asdict(chosen)
+    if chosen.dtype == "int8":
+        made = calibrated(job, job.source, found, progress)
+        chosen = replace(chosen, quantised=Shared(made.network))
+        summary.models["int8"] = made.nearness
+    summary.models |= {"backend": chosen.backend, "dtype": chosen.dtype}
     where = f"{stages.actor_gpus:g} GPUs" if stages.actor_gpus else f"{stages.threads} threads"
     progress.say(
         f"Encoding with {spec.name} {way(chosen, wanted, stages, spec)}: "

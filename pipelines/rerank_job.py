@@ -189,7 +189,8 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
     require_same_encoder(fingerprints_of(dataset.schema), encoder.fingerprint, encoder.name)
     encodes = None
     if queries.candidates != "logged":
-        encodes = computing(config.encoder, encoding, encoder)
+        asked = config.encoder.model_copy(update={"dtype": config.encoder.query_dtype})
+        encodes = computing(asked, encoding, encoder)
     scorer, scores, store = None, None, None
     if config.reranker.model != NO_RERANKER:
         scorer = models.describe_scorer(config)

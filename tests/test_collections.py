@@ -8,6 +8,7 @@ import pytrec_eval
 from running import configured, run_index, run_rerank
 
 from pipelines.evaluation import evaluate
+from pipelines.models.processor import resolve_dtype
 from pipelines.queries.runs import read_qrels, read_run
 from pipelines.summary import EvaluateSummary
 
@@ -37,6 +38,50 @@ def judged_by_another_tool(qrels, run):
     }
 
 
+def collection(work, folder, encoder, reranker, **queries):
+    """One vector a document, exact search."""
+    sections = {
+        "corpus": {"format": "beir", "paths": [str(folder)]},
+        "chunking": {"whole_document": True, "max_tokens": 256},
+        "encoder": encoder,
+        "index": {"full_text": True},
+        "queries": {"format": "beir", "paths": [str(folder)], "qrels": str(folder / "qrels")},
+        "reranker": {"model": reranker, "max_length": 256},
+    }
+    sections["queries"] |= queries
+    return configured(work, "bundled", **sections)
+
+
+def judged(settings):
+    run_rerank(settings)
+    summary = EvaluateSummary()
+    evaluate(settings, summary)
+    return summary
+
+
+COMPUTED = [("torch", "float32"), ("torch", "bfloat16"), ("openvino", "bfloat16"), ("auto", "int8")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    resolve_dtype("auto", "cpu") != "bfloat16", reason="the processor does not compute in bfloat16"
+)
+def test_what_computes_the_vectors_changes_no_judgement(tmp_path):
+    pytest.importorskip("nncf", reason="needs the extra int8")
+    ndcg = {}
+    for backend, dtype in COMPUTED:
+        work = tmp_path / f"{backend}-{dtype}"
+        work.mkdir()
+        encoder = {"backend": backend, "dtype": dtype}
+        config = collection(work, Path(str(FOLDER)) / "scifact", encoder, "none")
+        summary = run_index(config)
+        ndcg[backend, dtype] = judged(config).retrieved["nDCG@10"]
+        print(f"\n{summary.models} {ndcg[backend, dtype]:.4f}, {summary.seconds['encode']} s")
+    exact = ndcg.pop(COMPUTED[0])
+    for computed, value in ndcg.items():
+        assert value == pytest.approx(exact, abs=0.003), computed
+
+
 # all-MiniLM-L6-v2 in float32, one vector a document, exact search: nDCG@10 and recall@100.
 @pytest.mark.parametrize(
     ("name", "ndcg", "recall"),
@@ -50,22 +95,8 @@ def test_every_arm_is_what_another_tool_makes_of_its_run(tmp_path, name, ndcg, r
     folder = Path(str(FOLDER)) / name
 
     def config(**queries):
-        reranked = queries.pop("reranked", False)
-        sections = {
-            "corpus": {"format": "beir", "paths": [str(folder)]},
-            "chunking": {"whole_document": True, "max_tokens": 256},
-            "index": {"full_text": True},
-            "queries": {"format": "beir", "paths": [str(folder)], "qrels": str(folder / "qrels")},
-            "reranker": {"model": "bundled" if reranked else "none", "max_length": 256},
-        }
-        sections["queries"] |= queries
-        return configured(tmp_path, "bundled", **sections)
-
-    def judged(settings):
-        run_rerank(settings)
-        summary = EvaluateSummary()
-        evaluate(settings, summary)
-        return summary
+        reranker = "bundled" if queries.pop("reranked", False) else "none"
+        return collection(tmp_path, folder, {}, reranker, **queries)
 
     run_index(config())
     vector = judged(config())

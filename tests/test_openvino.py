@@ -95,8 +95,8 @@ def test_a_run_by_openvino_writes_the_same_vectors(cluster, small_encoder, tmp_p
     np.testing.assert_allclose(found["openvino"], found["torch"], atol=1e-5)
 
 
-def means(*, gpu=False, dtype="bfloat16", openvino=True):
-    return Means(gpu, dtype, openvino)
+def means(*, gpu=False, dtype="bfloat16", openvino=True, nncf=False):
+    return Means(gpu, dtype, openvino, nncf)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_what_is_chosen(backend, dtype, has, expected, small_encoder):
 @pytest.mark.parametrize(
     ("dtype", "has", "kind", "says"),
     [
-        ("auto", means(gpu=True), "prompts", "computes on processors"),
+        ("auto", means(gpu=True), "prompts", "is for processors"),
         ("auto", means(openvino=False), "prompts", "pip install 'tandem-retrieval"),
-        ("auto", means(), "dense", "does not compute model .*; set it to auto"),
+        ("auto", means(), "dense", "is not for model .*; set it to auto"),
         ("float16", means(), "prompts", "does not compute in float16; set dtype to auto"),
     ],
 )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias
 
 from pipelines.errors import ModelError
 from pipelines.models.processor import dtype_here, resolve_dtype
-from pipelines.models.specs import DType, EncoderSpec, Number, ScorerSpec
+from pipelines.models.specs import DType, EncoderSpec, Number, Quantised, ScorerSpec
 
 Backend: TypeAlias = Literal["auto", "torch", "openvino"]
 
-_EXTRA = "pip install 'tandem-retrieval[openvino]'"
+_EXTRA = "pip install 'tandem-retrieval[{}]'"
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,13 @@ class Means:
     Attributes:
         gpu: whether a GPU is to do it.
         dtype: the name of the torch dtype that `auto` stands for there.
-        openvino: whether OpenVINO is installed there.
+        openvino, nncf: whether these libraries are installed there.
     """
 
     gpu: bool
     dtype: Number
     openvino: bool
+    nncf: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,23 @@ class Computing:
     Attributes:
         backend: `torch` or `openvino`.
         dtype: the name of what it computes in.
+        quantised: brings the network to a worker, if it is in int8.
     """
 
     backend: Literal["torch", "openvino"]
-    dtype: Number
+    dtype: Number | Literal["int8"]
+    quantised: Callable[[], Quantised] | None = None
 
 
 def means_here(gpu: bool) -> Means:
     """What this machine has; asked without loading torch where that can be."""
-    return Means(gpu, dtype_here(gpu), _has_openvino())
+    return Means(gpu, dtype_here(gpu), _has("openvino"), _has("nncf"))
 
 
 def means_of(device: str) -> Means:
     """What the torch device of this process has."""
     gpu = device.startswith("cuda")
-    return Means(gpu, resolve_dtype("auto", device), not gpu and _has_openvino())
+    return Means(gpu, resolve_dtype("auto", device), _has("openvino"), _has("nncf"))
 
 
 def choose(
@@ -60,32 +64,39 @@ def choose(
     """What is to compute a model.
 
     `auto` is OpenVINO where it is installed and was found to be faster: in bfloat16 on a processor
-    that has it. In single precision both reach the processor's peak.
+    that has it. In single precision both reach the processor's peak. int8 is OpenVINO's alone, and
+    nobody's choice but the user's.
 
     Raises:
         ModelError: the backend cannot be what the configuration says; `openvino` is meant only for
             processors, and for models that are computed from their weights (`spec.packed`).
     """
     chosen = means.dtype if dtype == "auto" else dtype
-    if backend == "openvino":
-        _require(means, chosen, spec)
+    if backend == "openvino" or chosen == "int8":
+        _require(backend, means, chosen, spec)
         return Computing("openvino", chosen)
     possible = means.openvino and not means.gpu and spec.packed is not None
     faster = possible and chosen == "bfloat16" == means.dtype
     return Computing("openvino" if backend == "auto" and faster else "torch", chosen)
 
 
-def _require(means: Means, dtype: str, spec: EncoderSpec | ScorerSpec) -> None:
+def _require(backend: Backend, means: Means, dtype: str, spec: EncoderSpec | ScorerSpec) -> None:
+    asked, other = "The backend openvino", "set it to auto"
+    if dtype == "int8":
+        asked, other = "int8, which OpenVINO computes,", "set dtype and backend to auto"
+    missing = not means.openvino or (dtype == "int8" and not means.nncf)
+    extra = "int8" if dtype == "int8" else "openvino"
     faults: dict[str, Any] = {
-        "computes on processors, and the actors have GPUs; set it to auto": means.gpu,
-        f"is not installed where the actors run: {_EXTRA}": not means.openvino,
-        f"does not compute model {spec.name}; set it to auto": spec.packed is None,
+        f"is for processors, and the actors have GPUs; {other}": means.gpu,
+        "is nothing that the backend torch has; set backend to auto": backend == "torch",
+        f"is not for model {spec.name}; {other}": spec.packed is None,
         f"does not compute in {dtype}; set dtype to auto": dtype == "float16",
+        f"wants what is not installed where the actors run: {_EXTRA.format(extra)}": missing,
     }
     for fault, holds in faults.items():
         if holds:
-            raise ModelError(f"The backend openvino {fault}.")
+            raise ModelError(f"{asked} {fault}.")
 
 
-def _has_openvino() -> bool:
-    return find_spec("openvino") is not None
+def _has(library: str) -> bool:
+    return find_spec(library) is not None

@@ -12,7 +12,7 @@ import torch
 
 from pipelines.errors import ModelError
 from pipelines.models.budget import Budget
-from pipelines.models.computing import Backend, Computing, choose, means_of
+from pipelines.models.computing import Backend, choose, means_of
 from pipelines.models.devices import Device, open_device
 from pipelines.models.forward import (
     Indices,
@@ -23,7 +23,7 @@ from pipelines.models.forward import (
     told,
 )
 from pipelines.models.packed_models import PackedEncoder
-from pipelines.models.specs import DType, EncoderSpec
+from pipelines.models.specs import DType, EncoderSpec, Quantised
 from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.models.weights import Weights
 
@@ -49,7 +49,7 @@ class Encoder:
         device: name of the torch device.
 
     Raises:
-        ModelError: the model cannot be loaded.
+        ModelError: the model cannot be loaded, or not be computed so.
     """
 
     def __init__(
@@ -58,13 +58,20 @@ class Encoder:
         *,
         dtype: DType = "auto",
         backend: Backend = "auto",
+        quantised: Quantised | None = None,
         batch_tokens: int | Literal["auto"] = "auto",
         device: str | None = None,
         threads: int | None = None,
     ) -> None:
-        """Load the model; `device` None is CUDA if there is one, `threads` None leaves torch's."""
+        """Load the model; `device` None is CUDA if there is one, `threads` None leaves torch's.
+
+        `quantised` is the network that dtype `int8` computes.
+        """
         self.device = choose_device(device, threads)
-        chosen = choose(backend, dtype, means_of(self.device), spec)
+        means = means_of(self.device)
+        chosen = choose(backend, dtype, means, spec)
+        if (chosen.dtype == "int8") != (quantised is not None):
+            raise ValueError("int8 needs a network that was calibrated, and nothing else does.")
         self.dtype, self.backend = chosen.dtype, chosen.backend
         self._budget = Budget(batch_tokens, self.device)
         self._spec = spec
@@ -74,7 +81,9 @@ class Encoder:
             self._tokenize = Tokenize(spec.tokenizer, spec.max_tokens)
         self.packed = spec.packed is not None and self.backend == "torch"
         self._on = open_device(self.device)
-        self._model: Any = _open(spec, chosen, self._on)
+        # Beside the products of integers, what the processor is best at.
+        number = means.dtype if chosen.dtype == "int8" else chosen.dtype
+        self._model: Any = _open(spec, chosen.backend, number, self._on, quantised)
 
     @property
     def batch_tokens(self) -> int:
@@ -136,15 +145,15 @@ class Encoder:
 
 
 def _open(
-    spec: EncoderSpec, chosen: Computing, device: Device
+    spec: EncoderSpec, backend: str, dtype: str, device: Device, quantised: Quantised | None
 ) -> PackedEncoder | PaddedEncoder | OpenVinoEncoder:
     if spec.packed is None:
         from pipelines.models.padded_models import open_padded_encoder
 
-        return open_padded_encoder(spec, chosen.dtype, device)
+        return open_padded_encoder(spec, dtype, device)
     weights = Weights(Path(spec.folder))
-    if chosen.backend == "torch":
-        return PackedEncoder(spec.packed, weights, chosen.dtype, device)
+    if backend == "torch":
+        return PackedEncoder(spec.packed, weights, dtype, device)
     from pipelines.models.openvino_models import OpenVinoEncoder
 
-    return OpenVinoEncoder(spec.packed, weights, chosen.dtype)
+    return OpenVinoEncoder(spec.packed, weights, dtype, quantised)

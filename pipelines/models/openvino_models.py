@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,11 @@ from pipelines.models.batching import pad
 from pipelines.models.exported import INPUTS, export, import_openvino
 from pipelines.models.packed import Types, positions_of
 from pipelines.models.packed_models import Head, reads_first_only, vectors_of_tokens
+from pipelines.models.specs import Quantised
 from pipelines.models.tokens import Tokens
+
+if TYPE_CHECKING:
+    import openvino
 
 # How OpenVINO calls a dtype.
 _PRECISION = {"float32": "f32", "bfloat16": "bf16"}
@@ -58,8 +62,11 @@ class Beside:
 class OpenVinoNetwork:
     """A network that OpenVINO has compiled for this processor."""
 
-    def __init__(self, model: Any, dtype: str) -> None:  # noqa: ANN401 - an openvino.Model
+    def __init__(self, model: openvino.Model | Quantised, dtype: str) -> None:
         """Compile a graph; it gets as many threads as torch has."""
+        core = import_openvino().Core()
+        if isinstance(model, Quantised):
+            model = core.read_model(model=model.graph, weights=model.weights)
         settings = {
             "INFERENCE_PRECISION_HINT": _PRECISION[dtype],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -67,8 +74,7 @@ class OpenVinoNetwork:
             # Several actors on a machine would all be bound to its first cores.
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = import_openvino().Core().compile_model(model, "CPU", settings)
-        self._request = compiled.create_infer_request()
+        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
 
     def hidden(self, batch: Beside) -> torch.Tensor:
         """What the last layer makes of each token, (texts, longest or 1, hidden) float32.
@@ -87,11 +93,16 @@ class OpenVinoEncoder:
     """
 
     def __init__(
-        self, spec: PackedEncoderSpec, weights: Mapping[str, torch.Tensor], dtype: str
+        self,
+        spec: PackedEncoderSpec,
+        weights: Mapping[str, torch.Tensor],
+        dtype: str,
+        quantised: Quantised | None = None,
     ) -> None:
-        """Take the weights."""
+        """Take the weights, or the network in int8 of which `dtype` computes the rest."""
         self._spec, self._first_only = spec, reads_first_only(spec)
-        self._network = OpenVinoNetwork(export(spec.architecture, weights, self._first_only), dtype)
+        model = quantised or export(spec.architecture, weights, self._first_only)
+        self._network = OpenVinoNetwork(model, dtype)
 
     def prepare(self, tokens: Tokens) -> Beside:
         """A micro-batch of texts, each of which has a token at least."""

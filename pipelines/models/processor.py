@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pipelines.models.specs import DType, Number
+from pipelines.models.specs import Number
 
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 
@@ -18,7 +19,7 @@ def dtype_here(on_gpu: bool) -> Number:
     return resolve_dtype("auto", choose_device(None, None))
 
 
-def resolve_dtype(dtype: DType, device: str) -> Number:
+def resolve_dtype(dtype: Literal["auto"] | Number, device: str) -> Number:
     """The name of the torch dtype to compute in; never the one that weights happen to be stored in.
 
     `auto` is bfloat16 where the processor computes in it, else float32 on a CPU and float16 on an

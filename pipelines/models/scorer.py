@@ -53,7 +53,7 @@ class Scorer:
         device: name of the torch device.
 
     Raises:
-        ModelError: the model cannot be loaded.
+        ModelError: the model cannot be loaded, or not be computed so.
     """
 
     def __init__(

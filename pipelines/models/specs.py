@@ -10,7 +10,15 @@ from pipelines.models.architecture import Architecture, PackedEncoderSpec
 from pipelines.models.pairs import PairTemplate
 
 Number: TypeAlias = Literal["float32", "bfloat16", "float16"]
-DType: TypeAlias = Literal["auto", Number]
+DType: TypeAlias = Literal["auto", Number, "int8"]
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A network in int8: OpenVINO's graph as XML, and its weights."""
+
+    graph: bytes
+    weights: bytes
 
 
 @dataclass(frozen=True, kw_only=True)

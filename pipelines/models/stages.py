@@ -46,6 +46,7 @@ class EncodeChunks:
             self._spec,
             dtype=computing.dtype,
             backend=computing.backend,
+            quantised=computing.quantised and computing.quantised(),
             batch_tokens=batch_tokens,
             threads=threads,
         )

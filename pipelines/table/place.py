@@ -61,6 +61,11 @@ class Place:
         return self.beside / "asked.arrow"
 
     @property
+    def calibrated(self) -> Path:
+        """The folder of the encoder in int8, calibrated on the table's chunks."""
+        return self.beside / "int8"
+
+    @property
     def lease(self) -> Path:
         """The folder of who works on the table."""
         return self.beside / "lease"

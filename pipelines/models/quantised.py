@@ -1,0 +1,132 @@
+"""int8 by OpenVINO: a network calibrated on texts of a corpus, and how near it comes.
+
+Integers need to know the range of what they stand for, so some texts are computed in single
+precision first. Others tell what was lost.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipelines.models.encoder import Encoder
+from pipelines.models.exported import export, import_openvino
+from pipelines.models.openvino_models import Beside
+from pipelines.models.packed_models import reads_first_only
+from pipelines.models.specs import EncoderSpec, Quantised
+from pipelines.models.tokens import Tokens
+from pipelines.models.weights import Weights
+
+NEIGHBOURS = 10
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A network in int8, and how near its vectors are to those in single precision.
+
+    Attributes:
+        network: what actors compute.
+        texts: how many were compared; those of the calibration are not among them, unless there
+            were too few.
+        kept: share of the ten nearest neighbours of each that are the same, from 0 to 1.
+        least_cosine, mean_cosine: of a vector and its counterpart.
+    """
+
+    network: Quantised
+    texts: int
+    kept: float
+    least_cosine: float
+    mean_cosine: float
+
+    @property
+    def nearness(self) -> dict[str, float]:
+        """All but the network, rounded to be told."""
+        return {
+            "texts": self.texts,
+            "neighbours_kept": round(self.kept, 4),
+            "least_cosine": round(self.least_cosine, 4),
+            "mean_cosine": round(self.mean_cosine, 4),
+        }
+
+
+def calibrate(spec: EncoderSpec, tokens: Tokens, threads: int, least_texts: int) -> Calibrated:
+    """Calibrate an encoder on one half of some texts and compare the vectors of the other half.
+
+    Args:
+        spec: the encoder, one that OpenVINO computes.
+        tokens: the texts as the encoder reads them, none twice.
+        threads: to compute with.
+        least_texts: that each half must have; with fewer, all texts are both halves.
+    """
+    torch.set_num_threads(threads)
+    halves = np.array_split(np.arange(len(tokens)), 2)
+    if len(halves[1]) < least_texts:
+        halves = [np.arange(len(tokens))] * 2
+    network = quantise(spec, tokens.take(halves[0]))
+    rest = tokens.take(halves[1])
+    exact = Encoder(spec, dtype="float32", backend="torch", device="cpu").encode(rest)
+    near = Encoder(spec, dtype="int8", device="cpu", quantised=network).encode(rest)
+    cosines = (exact * near).sum(1)
+    cosines /= np.linalg.norm(exact, axis=1) * np.linalg.norm(near, axis=1)
+    least, mean = float(cosines.min()), float(cosines.mean())
+    return Calibrated(network, len(rest), neighbours_kept(exact, near), least, mean)
+
+
+def quantise(spec: EncoderSpec, tokens: Tokens) -> Quantised:
+    """An encoder's network in int8, calibrated on some texts."""
+    nncf = _import_nncf()
+    assert spec.packed is not None  # noqa: S101 - nothing else is computed by OpenVINO
+    architecture = spec.packed.architecture
+    model = export(architecture, Weights(Path(spec.folder)), reads_first_only(spec.packed))
+    ones = (tokens.take(np.array([row])) for row in range(len(tokens)))
+    items = [Beside.of(one, None, architecture.padding_position).arrays for one in ones]
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it draws its progress
+        model = nncf.quantize(
+            model,
+            nncf.Dataset(items),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(items),
+        )
+    with TemporaryDirectory() as folder:
+        graph = Path(folder) / "graph.xml"
+        import_openvino().serialize(model, str(graph))
+        return Quantised(graph.read_bytes(), graph.with_suffix(".bin").read_bytes())
+
+
+def neighbours_kept(exact: Vectors, near: Vectors) -> float:
+    """Which share of the ten texts nearest to each, by cosine, is the same for both vectors.
+
+    The text is a query here, in single precision, and the others are searched for. 1 where there
+    are no others.
+    """
+    count = min(NEIGHBOURS, len(exact) - 1)
+    if count < 1:
+        return 1.0
+    found = [_nearest(exact, vectors, count) for vectors in (exact, near)]
+    return float(np.mean([np.isin(*rows).mean() for rows in zip(*found, strict=True)]))
+
+
+def _nearest(queries: Vectors, vectors: Vectors, count: int) -> npt.NDArray[np.int64]:
+    scores = queries @ (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).T
+    np.fill_diagonal(scores, -np.inf)
+    return np.argpartition(-scores, count - 1, axis=1)[:, :count]
+
+
+def _import_nncf() -> Any:  # noqa: ANN401 - a module
+    """NNCF, which is an extra; it reports to nobody what runs here."""
+    import_openvino()
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    return nncf
