@@ -50,7 +50,9 @@ def test_a_small_run(summary):
     for found in (summary.encode, *summary.lengths.values(), summary.score):
         rates = ("tandem", "sentence_transformers", "sentence_transformers_best", "ratio")
         assert all(found[name] > 0 for name in (*rates, "ratio_to_best", "share_of_peak"))
-        assert found["padding_share"] == 0  # the bundled models are computed without any
+        # The bundled models are computed without any by torch, with some of few texts by OpenVINO.
+        assert found["padding_share"] == 0 or found["backend"] == "openvino"
+        assert found["padding_share"] < 0.6
         assert found["best_settings"]["batch_size"] in (2, 4, 32)
         assert set(found["turns_seconds"]) >= {"tandem", "tokenize", "default"}
         assert all(len(turns) == 1 for turns in found["turns_seconds"].values())
@@ -72,7 +74,12 @@ def test_a_small_run(summary):
 def test_every_table_has_a_cell_under_each_heading(summary):
     values = with_jobs(summary)
     found = tables(values)
-    assert len(found) == 5
+    beside = [name for name in ("encode", "score") if values[name]["backends"]]
+    assert len(found) == 5 + bool(beside)
+    for name in beside:
+        assert all(
+            one["rate"] > 0 and one["ratio"] > 0 for one in values[name]["backends"].values()
+        )
     assert all(len(row) == len(table.headings) for table in found for row in table.rows)
     assert notes(asdict(summary) | {"quality": {"left_out": "of this"}})[0].endswith("of this.")
 

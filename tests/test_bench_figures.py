@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from pipelines.bench.comparing import Work, compared
 from pipelines.bench.log import machine_name
 from pipelines.bench.machine import parse_cpuinfo
 from pipelines.bench.memory import PeakMemory, largest_grown, parent_of, resident_mb
-from pipelines.bench.models import Work, compared
 from pipelines.bench.nearness import cosines, ranks, spearman
 from pipelines.bench.quality import compare_quality, differences
 from pipelines.bench.settings import DEFAULTS, Settings, best_settings

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pipelines.bench.encoders import Encoders
 from pipelines.bench.machine import machine
-from pipelines.bench.models import Encoders, compare_scorers
+from pipelines.bench.scorers import compare_scorers
 from pipelines.bench.settings import DEFAULTS, Settings
 from pipelines.bench.sizes import ON_CPU, ON_CPU_FULL, ON_GPU, ON_GPU_FULL, BenchSize
 from pipelines.bench.texts import LENGTHS, draw, draw_pairs, read_texts
@@ -69,7 +70,7 @@ def bench(size: BenchSize, summary: BenchSummary, progress: Progress) -> None:
     with clock.stage("encode"):
         summary.lengths = _encode(encoder, size, texts, peaks, progress)
         summary.encode = summary.lengths.pop("mixed")
-    turns = Turns(size.repeats, size.most_seconds, peaks)
+    turns = Turns(size.repeats, size.most_seconds, peaks, size.long_turns)
     with clock.stage("score"), progress.track("Score", "turns", turns.progress):
         summary.score = compare_scorers(scorer, *asked, turns, size.tries)
     if size.jobs is None and not size.quality:
@@ -111,7 +112,9 @@ def _encode(
     for name, sample in size.samples.items():
         if not texts[name]:
             continue
-        turns = Turns(sample.repeats, sample.most_seconds, peaks)
+        mixed = name == "mixed"
+        long = size.long_turns and mixed
+        turns = Turns(sample.repeats, sample.most_seconds, peaks, long)
         with progress.track(f"Encode {name} texts", "turns", turns.progress):
-            found[name] = encoders.compare(texts[name], turns)
+            found[name] = encoders.compare(texts[name], turns, backends=mixed)
     return found

@@ -35,8 +35,11 @@ def best_settings(
 ) -> Settings:
     """The fastest batch size in a dtype, by the better of two tries each, which take turns.
 
-    `run` computes so many rows with the settings; what it does first is not timed.
+    `run` computes so many rows with the settings; what it does first is not timed. Without sizes to
+    try these are the defaults.
     """
+    if not tries.batch_sizes:
+        return DEFAULTS
     run(Settings(dtype, tries.batch_sizes[0]), min(tries.rows, tries.batch_sizes[0]))
     least: dict[Settings, float] = {}
     for _ in range(_ROUNDS):

@@ -68,6 +68,7 @@ class BenchSize:
         short, long: what is encoded of short texts alone, and of long ones.
         tries: how the best settings of sentence-transformers are looked for.
         quality: packages that are indexed in two dtypes to compare nDCG@10; empty for none.
+        long_turns: turns of mixed texts and of pairs take a minute and more each.
     """
 
     corpus: tuple[str, ...] = ("stdlib",)
@@ -82,6 +83,7 @@ class BenchSize:
     long: Sample = Sample(64, 3, 45.0)
     tries: Tries = Tries()
     quality: tuple[str, ...] = ()
+    long_turns: bool = False
 
     @property
     def samples(self) -> dict[str, Sample]:
@@ -92,11 +94,12 @@ class BenchSize:
 
 ON_CPU = BenchSize(jobs=JobSize(_SOME_PACKAGES))
 ON_CPU_FULL = BenchSize(
-    texts=2400,
-    queries=100,
-    passages_a_query=24,
-    repeats=5,
-    most_seconds=1200.0,
+    texts=20_000,
+    queries=200,
+    passages_a_query=100,
+    repeats=3,
+    most_seconds=7200.0,
+    long_turns=True,
     jobs=JobSize(("stdlib",), top_k=20, most_seconds=1200.0),
     short=Sample(2400, 5, 600.0),
     long=Sample(600, 5, 1200.0),

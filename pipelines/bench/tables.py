@@ -52,6 +52,8 @@ def tables(summary: Figures) -> list[Table]:
     """All that was measured."""
     found = measured(summary)
     made = [_stages(found), _memory(found), _nearness(found)]
+    if any(one.figures.get("backends") for one in found):
+        made.insert(1, _backends(found))
     if summary["job"]:
         made.append(_jobs(summary["job"]))
     if "questions" in summary["quality"]:
@@ -100,6 +102,35 @@ def _stages(found: Sequence[Measured]) -> Table:
                 share(one.figures["padding_share"]),
             )
             for one in found
+        ),
+    )
+
+
+def _backends(found: Sequence[Measured]) -> Table:
+    """What `auto` chose, and what else could compute the same."""
+    rows = []
+    for one in found:
+        if others := one.figures.get("backends"):
+            own = {**one.figures, "rate": one.figures["tandem"]}
+            chosen = f"{one.figures['backend']}, {one.figures['dtype']}"
+            rows += [
+                (one.about, name, figures) for name, figures in ((chosen, own), *others.items())
+            ]
+    return Table(
+        "What else can compute them, beside what auto chose (the first of each)",
+        ("a second", "computed by", "tandem", "ratio", "least cosine", "mean", "Spearman"),
+        tuple(
+            (
+                about,
+                name,
+                _rate(figures["rate"]),
+                decimal(figures["ratio"], 2),
+                *(
+                    decimal(figures.get(key), 5)
+                    for key in ("least_cosine", "mean_cosine", "spearman")
+                ),
+            )
+            for about, name, figures in rows
         ),
     )
 

@@ -24,6 +24,7 @@ BANDS_TOKENS = (32, 64, 128, 256)
 LENGTHS = {"short": (0,), "mixed": (0, 1, 2, 3), "long": (3,)}
 _SEED = 7
 _LEAST_PASSAGES = 200
+_PAIRS_A_PASSAGE = 10
 
 
 def read_texts(corpus: Sequence[str], spec: EncoderSpec) -> tuple[list[str], npt.NDArray[np.int64]]:
@@ -66,13 +67,15 @@ def draw_pairs(
 ) -> tuple[list[str], list[str], Pairs]:
     """Questions, passages, and pairs of their numbers: each question with some passages.
 
-    Passages come with several questions, as in a rerank run.
+    Passages come with ten questions each, as in a rerank run, where there are so many pairs.
     """
     rng = np.random.default_rng(_SEED)
     lines = QUESTIONS.read_text(encoding="utf-8").splitlines()
     chosen = rng.choice(len(lines), min(queries, len(lines)), replace=False)
     asked = [str(json.loads(lines[place])["query"]) for place in chosen]
-    passages = list(dict.fromkeys(texts))[: max(_LEAST_PASSAGES, 2 * passages_a_query)]
+    repeated = len(asked) * passages_a_query // _PAIRS_A_PASSAGE
+    least = max(_LEAST_PASSAGES, 2 * passages_a_query)
+    passages = list(dict.fromkeys(texts))[: max(least, repeated)]
     each = min(passages_a_query, len(passages))
     drawn = [rng.choice(len(passages), each, replace=False) for _ in asked]
     pairs = [(query, text) for query, places in enumerate(drawn) for text in places.tolist()]

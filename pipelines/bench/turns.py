@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,16 +104,20 @@ class Taken:
 class Turns:
     """Runs that take turns; before each turn the peak is measured.
 
-    The first turn is not timed: in it the memory is watched, which would disturb the clock.
+    The first turn is not timed, unless they are long: in it all gets warm, and the memory is
+    watched, which would disturb the clock.
 
     Attributes:
         peaks: the peaks that are measured.
     """
 
-    def __init__(self, repeats: int, most_seconds: float, peaks: Peaks) -> None:
-        """Time as many turns as `repeats`, but begin none after `most_seconds`."""
-        self._planned, self._done = repeats + 1, 0.0
-        self._most_seconds, self.peaks = most_seconds, peaks
+    def __init__(self, repeats: int, most_seconds: float, peaks: Peaks, long: bool = False) -> None:
+        """Time as many turns as `repeats`, but begin none after `most_seconds`.
+
+        Turns of a minute and more are `long`: what disturbs the first one does not count there.
+        """
+        self._planned, self._done = repeats + (not long), 0.0
+        self._most_seconds, self.peaks, self._long = most_seconds, peaks, long
 
     def progress(self) -> tuple[float, float]:
         """Turns taken so far, a part of one as a fraction, and all of them."""
@@ -127,14 +132,14 @@ class Turns:
                 break
             self.peaks.measure()
             for name, run in runs.items():
-                if turn:
+                give_back()
+                with PeakMemory() if turn == 0 else nullcontext() as memory:
                     started = time.perf_counter()
-                    run()
-                    taken.seconds[name].append(time.perf_counter() - started)
-                else:
-                    give_back()
-                    with PeakMemory() as memory:
-                        taken.results[name] = run()
-                    taken.memory[name] = memory.megabytes
+                    result = run()
+                    seconds = time.perf_counter() - started
+                if memory is not None:
+                    taken.results[name], taken.memory[name] = result, memory.megabytes
+                if turn or self._long:
+                    taken.seconds[name].append(seconds)
                 self._done += 1 / len(runs)
         return taken
