@@ -18,6 +18,7 @@ from pipelines.models import attention, describe, trial
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import describe_encoder, describe_scorer, locate
 from pipelines.models.products import Product
+from pipelines.models.scorer import Scorer
 from pipelines.models.tokens import Tokenize
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,22 +106,28 @@ def test_products_are_what_torch_makes_of_them(dtype, activation):
 
 def test_a_kernel_for_any_lengths_is_given_where_the_texts_stand(folders, monkeypatch):
     spec = describe_encoder(locate(folders["encoder"], None, "encoder"))
+    scoring = describe_scorer(locate(folders["scorer"], None, "scorer"))
     tokens, _ = Tokenize(spec.tokenizer, 64)(TEXTS)
-    encoder = Encoder(spec, dtype="bfloat16", device="cpu", batch_tokens=200)
-    expected = encoder.encode(tokens)
-    longest = []
+    settings = {"dtype": "bfloat16", "backend": "torch", "device": "cpu", "batch_tokens": 200}
+    encoder, scorer = Encoder(spec, **settings), Scorer(scoring, **settings)
+    texts, _ = Tokenize(scoring.tokenizer, 30, special=False)(TEXTS)
+    pairs = np.array([(0, place) for place in range(len(TEXTS))], np.int32)
+    expected, logits = encoder.encode(tokens), scorer.score(texts, texts, pairs)[0]
+    longest, asking = [], []
 
     def kernel(query, key, value, of_queries, of_keys, most_queries, most_keys):
         """What flash attention is given: (tokens, heads, width), and where each text begins."""
         assert of_queries.dtype == of_keys.dtype == torch.int32
-        assert (of_queries == of_keys).all()
-        assert most_queries == most_keys == int(of_queries.diff().max())
-        assert of_queries[-1] == len(query) == len(key) == len(value)
-        longest.append(most_queries)
-        bounds = of_queries.tolist()
+        assert most_queries == int(of_queries.diff().max())
+        assert most_keys == int(of_keys.diff().max())
+        assert of_queries[-1] == len(query)
+        assert of_keys[-1] == len(key) == len(value)
+        longest.append(most_keys)
+        asking.append("all" if torch.equal(of_queries, of_keys) else most_queries)
         found = []
-        for start, end in pairwise(bounds):
-            own = (side[start:end].transpose(0, 1)[None] for side in (query, key, value))
+        for asked, read in zip(pairwise(of_queries), pairwise(of_keys), strict=True):
+            parts = [query[slice(*asked)], key[slice(*read)], value[slice(*read)]]
+            own = (part.transpose(0, 1)[None] for part in parts)
             found.append(torch.nn.functional.scaled_dot_product_attention(*own)[0].transpose(0, 1))
         return torch.cat(found)
 
@@ -129,6 +136,11 @@ def test_a_kernel_for_any_lengths_is_given_where_the_texts_stand(folders, monkey
     np.testing.assert_allclose(encoder.encode(tokens), expected, atol=0.02)
     assert max(longest) == 64
     assert len(set(longest)) > 1
+    assert set(asking) == {"all"}
+    asking.clear()
+    np.testing.assert_allclose(scorer.score(texts, texts, pairs)[0], logits, atol=0.02)
+    # The last of two layers asks for the first token of each pair alone.
+    assert asking == ["all", 1] * (len(asking) // 2)
 
 
 def test_layers_that_are_not_as_in_the_files_are_found_out(folders, monkeypatch):
