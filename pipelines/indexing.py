@@ -17,8 +17,6 @@ from typing import Any
 import pyarrow as pa
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-from pipelines.backend import computing, way
-from pipelines.calibrating import calibrated
 from pipelines.cluster import Shared, claims
 from pipelines.committing import commit_found, own_commit, sink_of, staged_entries, taken_entries
 from pipelines.config import Config
@@ -28,6 +26,7 @@ from pipelines.corpus.identity import digest
 from pipelines.corpus.origin import COPIED
 from pipelines.corpus.read.ray_source import DOCUMENTS
 from pipelines.counting import count_plan, count_staged
+from pipelines.encoding import choose_encoding
 from pipelines.errors import TandemError
 from pipelines.finishing import finish, published, purge_if_asked
 from pipelines.index_job import REAL_MODELS, Job, Models, prepare
@@ -109,7 +108,7 @@ def index(
         done = own_commit(job.place, base, found.key)
         if done is None:
             with clock.stage("encode"):
-                chosen = _choose_computing(job, found, summary, progress)
+                chosen = choose_encoding(job, found, summary, progress)
                 base = restore_base(job.place, base)
                 dataset = base.dataset or create_empty(job.place, found.shape.schema)
                 with throughput.sampled(lambda: job.tally.read().get("encoded", 0)):
@@ -157,28 +156,6 @@ def _stage_missing(
             "have changed while it was read: run the command again."
         )
     return replace(found, plan=plan)
-
-
-def _choose_computing(
-    job: Job, found: Found, summary: IndexSummary, progress: Progress
-) -> Computing | None:
-    """What all actors compute with, which is said; None if there is nothing to encode."""
-    if job.source is None or not found.plan.documents["missing"]:
-        return None
-    spec, stages, wanted = job.source.spec, job.stages, job.config.encoder
-    chosen = computing(wanted, stages, spec)
-    if chosen.dtype == "int8":
-        made = calibrated(job, job.source, found, progress)
-        chosen = replace(chosen, quantised=Shared(made.network))
-        summary.models["int8"] = made.nearness
-    summary.models |= {"backend": chosen.backend, "dtype": chosen.dtype}
-    where = f"{stages.actor_gpus:g} GPUs" if stages.actor_gpus else f"{stages.threads} threads"
-    progress.say(
-        f"Encoding with {spec.name} {way(chosen, wanted, stages, spec)}: "
-        f"{stages.actors} actor(s) of {where}, chunks of at most "
-        f"{job.source.chunker.max_tokens} tokens."
-    )
-    return chosen
 
 
 def _encode_and_stage(job: Job, found: Found, summary: IndexSummary, chosen: Computing) -> None:

@@ -102,7 +102,7 @@ class Job:
     where: Where
     encoder: EncoderSpec
     scorer: ScorerSpec | None
-    encodes: Computing | None
+    encodes: Computing
     scores: Computing | None
     store: Store | None
     encoding: Stages
@@ -113,7 +113,7 @@ class Job:
     @property
     def searches(self) -> bool:
         """Whether anything is searched for."""
-        return self.encodes is not None
+        return self.config.require_queries().candidates != "logged"
 
     @cached_property
     def same_ids(self) -> bool | None:
@@ -187,10 +187,8 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
     qrels = load_judgements(path) if path else {}
     encoder = models.describe_encoder(config)
     require_same_encoder(fingerprints_of(dataset.schema), encoder.fingerprint, encoder.name)
-    encodes = None
-    if queries.candidates != "logged":
-        asked = config.encoder.model_copy(update={"dtype": config.encoder.query_dtype})
-        encodes = computing(asked, encoding, encoder)
+    asked = config.encoder.model_copy(update={"dtype": config.encoder.query_dtype})
+    encodes = computing(asked, encoding, encoder)
     scorer, scores, store = None, None, None
     if config.reranker.model != NO_RERANKER:
         scorer = models.describe_scorer(config)
