@@ -20,7 +20,7 @@ from pipelines.cluster import collected, run_tasks
 from pipelines.corpus.chunk import Chunk
 from pipelines.corpus.identity import digest
 from pipelines.corpus.read.ray_source import wanted_documents
-from pipelines.errors import NotPublished
+from pipelines.errors import NotPublished, UsageError
 from pipelines.index_job import Job, Source
 from pipelines.models.quantised import NEIGHBOURS, Calibrated, calibrate
 from pipelines.models.specs import Quantised
@@ -40,23 +40,29 @@ def calibrated(job: Job, source: Source, found: Found, progress: Progress) -> Ca
     """The encoder of a run in int8.
 
     Raises:
+        UsageError: no chunk has a token.
         NotPublished: fewer of the nearest neighbours stay the same than `index.min_recall` says.
     """
     file = _file(job, source)
-    if file.is_file():
-        return _read(file)
-    progress.say("Calibrating int8 on chunks of the corpus.")
-    tokens = _sample(job, source, found)
-    arguments = (source.spec, tokens, job.stages.threads, _LEAST_TEXTS)
-    ((ref,),) = run_tasks(calibrate, [arguments], **job.stages.actor)
-    made: Calibrated = ray.get(ref)
+    known = _read(file) if file.is_file() else None
+    made = known or _calibrate(job, source, found, progress)
     least = job.config.index.min_recall
     if made.kept < least:
         raise NotPublished(
             f"int8 keeps {made.kept:.1%} of the {NEIGHBOURS} nearest neighbours of {made.texts} "
             f"chunks, and index.min_recall wants {least:.1%}; set encoder.dtype to auto."
         )
-    _keep(file, made)
+    if known is None:
+        _keep(file, made)
+    return made
+
+
+def _calibrate(job: Job, source: Source, found: Found, progress: Progress) -> Calibrated:
+    progress.say("Calibrating int8 on chunks of the corpus.")
+    tokens = _sample(job, source, found)
+    arguments = (source.spec, tokens, job.stages.threads, _LEAST_TEXTS)
+    ((ref,),) = run_tasks(calibrate, [arguments], **job.stages.actor)
+    made: Calibrated = ray.get(ref)
     return made
 
 
@@ -117,6 +123,11 @@ def _sample(job: Job, source: Source, found: Found) -> Tokens:
     )
     rows = np.unique(chunks["text_hash"].to_numpy().astype("S16"), return_index=True)[1]
     rows = rows[chunks["tokens"].to_numpy()[rows] > 0][:_TEXTS]
+    if not len(rows):
+        raise UsageError(
+            "int8 is calibrated on chunks of the corpus, and none has a token; set encoder.dtype "
+            "to auto."
+        )
     return Tokens.from_arrow(chunks["input_ids"].take(pa.array(rows)))
 
 

@@ -68,6 +68,11 @@ def test_a_run_in_int8(cluster, small_encoder, tmp_path):
     assert again.models["int8"] == found
     assert kept.stat().st_mtime_ns == made
 
+    # What is wanted may have become more since.
+    corpus(tmp_path, 311)
+    with pytest.raises(NotPublished, match="int8 keeps"):
+        run_index(int8(tmp_path, small_encoder, least=1.0))
+
     # Queries are computed in what the processor is best at.
     write_jsonl(tmp_path / "log.jsonl", [{"query_id": "q", "query": texts(3)[2]}])
     queries = {"format": "jsonl", "paths": [str(tmp_path / "log.jsonl")], "top_k": 3}
