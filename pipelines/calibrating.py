@@ -1,13 +1,13 @@
-"""int8 for an index run: calibrated on the corpus's own chunks, and refused if it loses too much.
+"""int8 for an index run: calibrated on chunks of the table, and refused if it loses too much.
 
-What was calibrated is kept beside the table, so that all runs of it compute the same.
+What was calibrated is kept beside the table, so that all runs with an encoder compute the same.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,32 +18,37 @@ from ray.data import TaskPoolStrategy
 
 from pipelines.cluster import collected, run_tasks
 from pipelines.corpus.chunk import Chunk
-from pipelines.corpus.identity import digest
+from pipelines.corpus.identity import as_hashes, passage
 from pipelines.corpus.read.ray_source import wanted_documents
 from pipelines.errors import NotPublished, UsageError
 from pipelines.index_job import Job, Source
 from pipelines.models.quantised import NEIGHBOURS, Calibrated, calibrate
 from pipelines.models.specs import Quantised
-from pipelines.models.tokens import Tokens
+from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.planning import Found
 from pipelines.progress import Progress
+from pipelines.table.files import write_arrow
 
-# Texts to calibrate on and to compare, together; and how many each of the two needs.
+# Texts to calibrate on and to compare, together: so many, and no fewer than these.
 _TEXTS = 600
-_LEAST_TEXTS = 64
-# Where they are taken from: parts of the corpus that are read once more.
+_LEAST_TEXTS = 128
+# Parts of the corpus that are read once more, if they have enough documents; chunks of a block.
 _GROUPS = 8
+_CHUNKS_OF_A_BLOCK = 200
 _HASHES = 1 << 16
+# Networks that are kept, the last ones used.
+_KEPT = 3
+_IDS = pa.list_(pa.int32())
 
 
 def calibrated(job: Job, source: Source, found: Found, progress: Progress) -> Calibrated:
     """The encoder of a run in int8.
 
     Raises:
-        UsageError: no chunk has a token.
+        UsageError: corpus and table have too few chunks.
         NotPublished: fewer of the nearest neighbours stay the same than `index.min_recall` says.
     """
-    file = _file(job, source)
+    file = job.place.calibrated / f"{source.spec.fingerprint}.arrow"
     known = _read(file) if file.is_file() else None
     made = known or _calibrate(job, source, found, progress)
     least = job.config.index.min_recall
@@ -58,47 +63,45 @@ def calibrated(job: Job, source: Source, found: Found, progress: Progress) -> Ca
 
 
 def _calibrate(job: Job, source: Source, found: Found, progress: Progress) -> Calibrated:
-    progress.say("Calibrating int8 on chunks of the corpus.")
-    tokens = _sample(job, source, found)
-    arguments = (source.spec, tokens, job.stages.threads, _LEAST_TEXTS)
+    progress.say("Calibrating int8 on chunks of corpus and table.")
+    chunks = pa.concat_tables([_of_corpus(job, source, found), _of_live(source, found)])
+    # In the order of their hashes, which is that of chance.
+    rows = np.unique(as_hashes(chunks["text_hash"]), return_index=True)[1]
+    tokens = Tokens.from_arrow(chunks["input_ids"].take(pa.array(rows)))
+    rows = np.flatnonzero(tokens.lengths)[:_TEXTS]
+    if len(rows) < _LEAST_TEXTS:
+        raise UsageError(
+            f"int8 is calibrated on {_LEAST_TEXTS} different chunks at least, and there are "
+            f"{len(rows)}; set encoder.dtype to auto."
+        )
+    metric, threads = job.config.index.metric, job.stages.threads
+    arguments = (source.spec, tokens.take(rows), metric, threads)
     ((ref,),) = run_tasks(calibrate, [arguments], **job.stages.actor)
     made: Calibrated = ray.get(ref)
     return made
 
 
-def _file(job: Job, source: Source) -> Path:
-    chunker = sorted(source.chunker.fingerprint().items())
-    name = digest(f"{source.spec.fingerprint} {chunker}").hex()
-    return job.place.calibrated / f"{name}.arrow"
-
-
 def _read(file: Path) -> Calibrated:
     row = feather.read_table(str(file)).to_pylist()[0]
+    file.touch()
     return Calibrated(Quantised(row.pop("graph"), row.pop("weights")), **row)
 
 
 def _keep(file: Path, made: Calibrated) -> None:
-    network = made.network
-    values = asdict(replace(made, network=None)) | asdict(network)  # type: ignore[arg-type]
-    del values["network"]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    values = asdict(made)
+    values |= values.pop("network")
     types = {"graph": pa.large_binary(), "weights": pa.large_binary()}
     columns = {name: pa.array([value], types.get(name)) for name, value in values.items()}
-    feather.write_feather(pa.table(columns), str(aside))
-    aside.replace(file)
-    for other in file.parent.glob("*.arrow"):
-        if other != file:
-            other.unlink(missing_ok=True)  # of another encoder, or other chunks
+    write_arrow(file, pa.table(columns))
+    others = sorted(file.parent.iterdir(), key=lambda other: other.stat().st_mtime)
+    for other in others[:-_KEPT]:
+        other.unlink(missing_ok=True)
 
 
-def _sample(job: Job, source: Source, found: Found) -> Tokens:
-    """Chunks of documents from all over the corpus, as the encoder reads them, none twice."""
+def _of_corpus(job: Job, source: Source, found: Found) -> pa.Table:
+    """Chunks of documents that are to be encoded, from all over the corpus."""
     counts = found.plan.missing
-    groups = [number for number, count in enumerate(counts) if count]
-    chosen = [
-        groups[place] for place in np.unique(np.linspace(0, len(groups) - 1, _GROUPS, dtype=int))
-    ]
+    chosen = _spread(counts)
     share = min(_TEXTS / sum(counts[number] for number in chosen), 1)
     thinned = run_tasks(
         _thin, [(share, *found.survey.wanted(number)) for number in chosen], **job.stages.task
@@ -112,31 +115,53 @@ def _sample(job: Job, source: Source, found: Found) -> Tokens:
         job.stages,
     )
     chunk = Chunk(replace(source.chunker, store_tokens=False), {}, _quiet, job.tally.stopped)
-    chunks = collected(
-        documents.map_batches(
-            chunk,
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=TaskPoolStrategy(size=job.stages.readers),
-            **job.stages.task,
-        )
-    )
-    rows = np.unique(chunks["text_hash"].to_numpy().astype("S16"), return_index=True)[1]
-    rows = rows[chunks["tokens"].to_numpy()[rows] > 0][:_TEXTS]
-    if not len(rows):
-        raise UsageError(
-            "int8 is calibrated on chunks of the corpus, and none has a token; set encoder.dtype "
-            "to auto."
-        )
-    return Tokens.from_arrow(chunks["input_ids"].take(pa.array(rows)))
+    tasks: dict[str, Any] = {
+        "batch_size": None,
+        "batch_format": "pyarrow",
+        "compute": TaskPoolStrategy(size=job.stages.readers),
+        **job.stages.task,
+    }
+    return collected(documents.map_batches(chunk, **tasks).map_batches(_few, **tasks))
+
+
+def _of_live(source: Source, found: Found) -> pa.Table:
+    """Chunks that the table has, if this encoder read them."""
+    dataset, tokenizer = found.base.dataset, source.spec.tokenizer
+    empty = {"text_hash": pa.array([], pa.binary(16)), "input_ids": pa.array([], _IDS)}
+    if dataset is None or found.base.live is None or not found.same_encoder or tokenizer is None:
+        return pa.table(empty)
+    rows = np.unique(np.linspace(0, dataset.count_rows() - 1, _TEXTS, dtype=np.int64))
+    if rows[-1] < 0:
+        return pa.table(empty)
+    table = dataset.take(rows.tolist(), columns=["text_hash", "title", "text"])
+    both = zip(table["title"].to_pylist(), table["text"].to_pylist(), strict=True)
+    texts = [source.spec.prompt + passage(title, text) for title, text in both]
+    tokens, _ = Tokenize(tokenizer, source.chunker.max_tokens)(texts)
+    hashes = table["text_hash"].cast(pa.binary(16))
+    return pa.table({"text_hash": hashes, "input_ids": tokens.to_arrow()})
+
+
+def _spread(counts: list[int]) -> list[int]:
+    """Numbers of groups that have documents, evenly spread: some, or all if these are too few."""
+    groups = [number for number, count in enumerate(counts) if count]
+    places = np.unique(np.linspace(0, len(groups) - 1, _GROUPS, dtype=int))
+    some = [groups[place] for place in places]
+    return some if sum(counts[number] for number in some) >= _TEXTS else groups
 
 
 def _thin(share: float, *keys: pa.Table | None) -> pa.Table:
     """A task: about such a share of some documents, the same ones each time; one at least."""
     table = pa.concat_tables(part for part in keys if part is not None)
-    heads = pc.binary_slice(table["doc_hash"], 0, 2).to_numpy()
+    heads = pc.binary_slice(table["doc_hash"], 0, 2).to_pylist()
     drawn = np.array([int.from_bytes(head, "big") for head in heads])
-    return table.filter(pa.array(drawn <= max(share * _HASHES, drawn.min(initial=0))))
+    return table.filter(pa.array(drawn <= max(share * _HASHES, drawn.min(initial=_HASHES))))
+
+
+def _few(chunks: pa.Table) -> pa.Table:
+    """Some chunks of a block, evenly spread, with what they are calibrated by."""
+    few = min(chunks.num_rows, _CHUNKS_OF_A_BLOCK)
+    rows = np.linspace(0, max(chunks.num_rows - 1, 0), few, dtype=np.int64)
+    return chunks.select(["text_hash", "input_ids"]).take(pa.array(rows))
 
 
 def _quiet(**_: float) -> None:

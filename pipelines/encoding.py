@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipelines.backend import computing, way
+from pipelines.backend import way
 from pipelines.calibrating import calibrated
 from pipelines.cluster import Shared
 from pipelines.index_job import Job
@@ -20,13 +20,13 @@ def choose_encoding(
     """What all actors compute with, which is said; None if there is nothing to encode.
 
     Raises:
-        ModelError: what is configured cannot be where the actors run.
+        UsageError: there are too few chunks to calibrate int8.
         NotPublished: int8 would lose too much.
     """
     if job.source is None or not found.plan.documents["missing"]:
         return None
     spec, stages, wanted = job.source.spec, job.stages, job.config.encoder
-    chosen = computing(wanted, stages, spec)
+    chosen = job.source.computing
     if chosen.dtype == "int8":
         made = calibrated(job, job.source, found, progress)
         chosen = replace(chosen, quantised=Shared(made.network))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.backend import computing
 from pipelines.cluster import TallyActor, cluster_nodes, one_clock, quiet_ray_data
 from pipelines.config import Config
 from pipelines.corpus.chunker import ChunkerSettings, chunker_settings
@@ -16,6 +17,7 @@ from pipelines.corpus.read.pieces import Piece, corpus_pieces, declared_types
 from pipelines.corpus.read.ray_source import Group, group_pieces
 from pipelines.corpus.read.rows import Mapped
 from pipelines.corpus.types import decide_columns
+from pipelines.models.computing import Computing
 from pipelines.models.load import EncoderSpec, describe_encoder, locate
 from pipelines.request import Request
 from pipelines.resources import Stages, plan_stages
@@ -64,6 +66,7 @@ class Source:
     spec: EncoderSpec
     stage: type[Any]
     chunker: ChunkerSettings
+    computing: Computing
 
     @property
     def fingerprints(self) -> Fingerprints:
@@ -121,7 +124,8 @@ def prepare(config: Config, request: Request, models: Models) -> Job:
     chunker = chunker_settings(config.chunking, spec.tokenizer, spec.prompt, spec.max_tokens)
     largest = config.limits.max_document_bytes
     mapped = Mapped(corpus.id_column, corpus.text, corpus.title, corpus.metadata, largest)
-    source = Source(pieces, groups, mapped, spec, models.stage(), chunker)
+    chosen = computing(config.encoder, stages, spec)
+    source = Source(pieces, groups, mapped, spec, models.stage(), chunker, chosen)
     return Job(config, request, place, stages, tally, watch, source)
 
 

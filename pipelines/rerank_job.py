@@ -9,9 +9,6 @@ from functools import cached_property
 from typing import Any
 
 import lance
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.backend import computing, way
 from pipelines.cluster import TallyActor, cluster_nodes, one_clock, quiet_ray_data, runner
@@ -21,16 +18,17 @@ from pipelines.index_job import describe_configured
 from pipelines.models.computing import Computing
 from pipelines.models.fingerprint import ids_digest
 from pipelines.models.load import EncoderSpec, ScorerSpec, describe_scorer, locate
-from pipelines.queries.log import Ints, Log, read_log
+from pipelines.queries.log import Log, read_log
 from pipelines.queries.outputs import judgements, load_judgements, output_folder
 from pipelines.queries.scores import Store, score_place, scorer_key
+from pipelines.queries.texts import Texts
 from pipelines.resources import Stages, plan_stages
 from pipelines.stage_table import Watch
 from pipelines.summary import RerankSummary, require_writable
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live, require_same_encoder
 from pipelines.table.schema import fingerprints_of, stored_ids
-from pipelines.table.search import Floats, Where, full_text_columns, members
+from pipelines.table.search import Where, full_text_columns
 from pipelines.table.where import conditions
 
 NO_RERANKER = "none"
@@ -63,33 +61,8 @@ class RerankModels:
 
 
 @dataclass(frozen=True)
-class Texts:
-    """The distinct texts of a log's queries, and the number of each query's text."""
-
-    values: pa.Array
-    of_query: Ints
-
-    @classmethod
-    def of(cls, log: Log) -> Texts:
-        """Those of a log."""
-        encoded = log.queries["text"].combine_chunks().dictionary_encode()
-        return cls(encoded.dictionary, encoded.indices.to_numpy().astype(np.int64))
-
-    def fan_out(self, found: pa.Table, documents: pa.Array) -> tuple[Ints, Ints, Floats]:
-        """What was found for texts, for the queries with these: query, document and score."""
-        found = found.sort_by([("query", "ascending"), ("score", "descending")])
-        text = found["query"].to_numpy().astype(np.int64)
-        counts = np.bincount(text, minlength=len(self.values))
-        starts = np.cumsum(counts) - counts
-        query, within = members(counts[self.of_query])
-        row = starts[self.of_query][query] + within
-        number = pc.index_in(found["doc_id"].combine_chunks(), value_set=documents).to_numpy()
-        return query, number[row].astype(np.int64), found["score"].to_numpy()[row]
-
-
-@dataclass(frozen=True)
 class Job:
-    """What all stages of a run share; `dtype` is what the scorer computes in."""
+    """What all stages of a run share; `scores` is what computes the scorer."""
 
     config: Config
     request: RerankRequest
@@ -102,7 +75,6 @@ class Job:
     where: Where
     encoder: EncoderSpec
     scorer: ScorerSpec | None
-    encodes: Computing
     scores: Computing | None
     store: Store | None
     encoding: Stages
@@ -114,6 +86,17 @@ class Job:
     def searches(self) -> bool:
         """Whether anything is searched for."""
         return self.config.require_queries().candidates != "logged"
+
+    @cached_property
+    def encodes(self) -> Computing:
+        """What computes the vectors of queries.
+
+        Raises:
+            ModelError: what is configured cannot be.
+        """
+        settings = self.config.encoder
+        wanted = settings.model_copy(update={"dtype": settings.query_dtype})
+        return computing(wanted, self.encoding, self.encoder)
 
     @cached_property
     def same_ids(self) -> bool | None:
@@ -163,8 +146,13 @@ class Job:
                 "label": self.scorer.label,
                 "max_length": self.scorer.max_length,
             }
+        if self.searches:
+            summary.models |= {
+                "encoder_backend": self.encodes.backend,
+                "encoder_dtype": self.encodes.dtype,
+            }
         if self.scores is not None:
-            summary.models["backend"] = self.scores.backend
+            summary.models["reranker_backend"] = self.scores.backend
         summary.dtype = self.scores.dtype if self.scores else None
         summary.resources = {"encoder": asdict(self.encoding), "scorer": asdict(self.scoring)}
 
@@ -187,8 +175,6 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
     qrels = load_judgements(path) if path else {}
     encoder = models.describe_encoder(config)
     require_same_encoder(fingerprints_of(dataset.schema), encoder.fingerprint, encoder.name)
-    asked = config.encoder.model_copy(update={"dtype": config.encoder.query_dtype})
-    encodes = computing(asked, encoding, encoder)
     scorer, scores, store = None, None, None
     if config.reranker.model != NO_RERANKER:
         scorer = models.describe_scorer(config)
@@ -208,7 +194,6 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
         where,
         encoder,
         scorer,
-        encodes,
         scores,
         store,
         encoding,

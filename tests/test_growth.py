@@ -77,6 +77,9 @@ def test_time_grows_in_proportion_and_memory_does_not(cluster, tmp_path, small_e
         worker_megabytes=memory,
     )
     assert apart < 0.15
+    assert start > -1
+    # The largest one is where the line of the others leads.
+    assert taken[-1] == pytest.approx(start + slope * THOUSANDS[-1], rel=0.15)
     for kind in ("Chunk", "EncodeChunks", "Stage"):
         assert memory[200][kind] < 1.2 * memory[20][kind] + 50
 

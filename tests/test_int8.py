@@ -5,16 +5,19 @@ import sys
 
 import lance
 import numpy as np
+import pyarrow as pa
 import pytest
 import tiny_models
 from running import WORDS, configured, run_index, run_rerank, write_jsonl
 from test_encoder import KINDS, described, reference
 from test_openvino import means
 
+from pipelines.calibrating import _spread, _thin
 from pipelines.config_file import parse_config
 from pipelines.errors import ModelError, NotPublished, UsageError
 from pipelines.models.computing import choose
 from pipelines.models.encoder import Encoder
+from pipelines.models.processor import resolve_dtype
 from pipelines.models.quantised import calibrate, neighbours_kept
 from pipelines.models.tokens import Tokenize
 
@@ -77,7 +80,7 @@ def test_a_run_in_int8(cluster, small_encoder, tmp_path):
     write_jsonl(tmp_path / "log.jsonl", [{"query_id": "q", "query": texts(3)[2]}])
     queries = {"format": "jsonl", "paths": [str(tmp_path / "log.jsonl")], "top_k": 3}
     config = int8(tmp_path, small_encoder, queries=queries, reranker={"model": "none"})
-    assert run_rerank(config).queries == 1
+    assert run_rerank(config).models["encoder_dtype"] == resolve_dtype("auto", "cpu")
 
 
 def test_what_loses_too_much_is_refused_before_anything_is_written(
@@ -91,53 +94,86 @@ def test_what_loses_too_much_is_refused_before_anything_is_written(
 
 
 def test_another_encoder_is_calibrated_anew(cluster, small_encoder, tmp_path):
-    corpus(tmp_path, 40)
+    corpus(tmp_path, 130)
     run_index(int8(tmp_path, small_encoder))
     folder = tmp_path / "index" / "_tandem" / "chunks" / "int8"
     (first,) = folder.glob("*")
     other = tiny_models.encoder(tmp_path / "other", pooling="cls")
     summary = run_index(int8(tmp_path, other))
     assert summary.rebuild
-    (second,) = folder.glob("*")
-    assert second.name != first.name
+    assert {first} < set(folder.glob("*"))
+    # The first one is still there: a table that is cut in another way is computed the same.
+    made = first.stat().st_ino
+    summary = run_index(
+        int8(tmp_path, small_encoder, chunking={"max_tokens": 20, "overlap_tokens": 0})
+    )
+    assert summary.rebuild
+    assert first.stat().st_ino == made
 
 
-def test_a_corpus_of_one_text(cluster, small_encoder, tmp_path):
-    corpus(tmp_path, 1)
-    summary = run_index(int8(tmp_path, small_encoder, least=0.95))
-    assert summary.models["int8"]["texts"] == 1
-    assert summary.models["int8"]["neighbours_kept"] == 1
+def test_few_texts_are_too_few(cluster, small_encoder, tmp_path):
+    corpus(tmp_path, 5)
+    with pytest.raises(UsageError, match="128 different chunks at least, and there are 5"):
+        run_index(int8(tmp_path, small_encoder))
+
+
+def test_what_the_table_has_calibrates_too(cluster, small_encoder, tmp_path):
+    corpus(tmp_path, 200)
+    run_index(configured(tmp_path, small_encoder))
+    corpus(tmp_path, 203)
+    summary = run_index(int8(tmp_path, small_encoder))
+    assert summary.encoded == 3
+    # Those of the table and the three new ones: one half of 203.
+    assert summary.models["int8"]["texts"] in (101, 102)
+
+
+def test_a_sample_of_documents_is_never_empty():
+    for count in (1, 7, 5000):
+        hashes = [bytes([n % 251, n % 256]) + bytes(14) for n in range(1, count + 1)]
+        keys = pa.table({"doc_hash": pa.array(hashes, pa.binary(16))})
+        assert _thin(1.0, keys, None).num_rows == count
+        assert 1 <= _thin(1e-9, keys).num_rows <= max(count // 50, 1)
+    equal = pa.table({"doc_hash": pa.array([b"x" * 16] * 100, pa.binary(16))})
+    assert _thin(0.01, equal).num_rows == 100
+    assert 0.2 < _thin(0.3, keys).num_rows / 5000 < 0.4
+    assert _spread([0, 5, 0, 7]) == [1, 3]
+    assert _spread([1000] * 100) == [0, 14, 28, 42, 56, 70, 84, 99]
+    assert _spread([1] * 100) == list(range(100))
 
 
 @pytest.mark.slow
 def test_the_bundled_encoder_keeps_most_neighbours():
     spec = described(tiny_models.bundled_encoder())
     tokens, _ = Tokenize(spec.tokenizer, spec.max_tokens)(texts(400))
-    made = calibrate(spec, tokens, 2, 64)
+    made = calibrate(spec, tokens, "cosine", 2)
     assert made.mean_cosine > 0.97
     assert made.kept > 0.7  # sentences of thirteen words lie close together
 
 
-def test_neighbours_that_stay():
+NEARNESS = {
+    "cosine": lambda query, vectors: vectors @ query / np.linalg.norm(vectors, axis=1),
+    "dot": lambda query, vectors: vectors @ query,
+    "l2": lambda query, vectors: -np.linalg.norm(vectors - query, axis=1),
+}
+
+
+@pytest.mark.parametrize("metric", sorted(NEARNESS))
+def test_neighbours_that_stay(metric):
     rng = np.random.default_rng(0)
     exact = rng.normal(size=(50, 8)).astype(np.float32)
-    assert neighbours_kept(exact, 3 * exact) == 1
-    assert neighbours_kept(exact[:1], exact[:1]) == 1
+    assert neighbours_kept(exact, exact, metric) == 1
+    assert (neighbours_kept(exact, 3 * exact, metric) == 1) == (metric != "l2")
     # Of two others both are always the nearest two, whatever the vectors are.
-    assert neighbours_kept(exact[:3], exact[3:6]) == 1
+    assert neighbours_kept(exact[:3], exact[3:6], metric) == 1
     by_hand = []
     noisy = exact + rng.normal(size=exact.shape).astype(np.float32)
     for row in range(50):
         ranked = [
-            [
-                other
-                for other in np.argsort(-(v / np.linalg.norm(v, axis=1)[:, None]) @ exact[row])
-                if other != row
-            ][:10]
+            [other for other in np.argsort(-NEARNESS[metric](exact[row], v)) if other != row][:10]
             for v in (exact, noisy)
         ]
         by_hand.append(len(set(ranked[0]) & set(ranked[1])) / 10)
-    assert neighbours_kept(exact, noisy) == pytest.approx(np.mean(by_hand))
+    assert neighbours_kept(exact, noisy, metric) == pytest.approx(np.mean(by_hand))
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,11 @@ def means(*, gpu=False, dtype="bfloat16", openvino=True, nncf=False):
     ],
 )
 def test_what_is_chosen(backend, dtype, has, expected, small_encoder):
-    assert choose(backend, dtype, has, described(small_encoder)) == Computing(*expected)
+    chosen = choose(backend, dtype, has, described(small_encoder))
+    assert (chosen.backend, chosen.dtype) == expected
+    # A worker that has no GPU of its own does not take one that it sees.
+    assert chosen.device == (None if has.gpu else "cpu")
+    assert chosen.fixed == (backend == "openvino")
 
 
 @pytest.mark.parametrize(
@@ -141,11 +145,14 @@ def test_a_run_that_openvino_cannot_do_writes_nothing(cluster, tmp_path):
     write_jsonl(tmp_path / "corpus.jsonl", [{"id": "a", "text": "One."}])
     with pytest.raises(ModelError, match="set it to auto"):
         run_index(configured(tmp_path, encoder, encoder={"backend": "openvino"}))
-    assert not (tmp_path / "index" / "chunks.lance").exists()
+    assert not (tmp_path / "index").exists()
 
 
 def test_a_machine_without_it(monkeypatch, small_encoder):
     monkeypatch.setattr(computing, "find_spec", lambda name: None)
+    # Where another machine of the cluster was asked, auto is what can be here.
+    assert Computing("openvino", "bfloat16", fixed=False).backend_here == "torch"
+    assert Computing("openvino", "bfloat16").backend_here == "openvino"
     spec = described(small_encoder)
     assert Encoder(spec, device="cpu").backend == "torch"
     with pytest.raises(ModelError, match="not installed"):

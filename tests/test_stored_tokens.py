@@ -74,6 +74,19 @@ def test_every_row_has_the_ids_of_its_passage(tmp_path, small_encoder, tokenizer
     assert whole == (rows["long"]["cut_tokens"] > 0) == bool(chunking)
 
 
+def test_equal_passages_of_several_files_are_encoded_once_and_have_their_ids(
+    tmp_path, small_encoder, tokenizer
+):
+    rows = [document(n % 30) | {"id": f"r{n:04}"} for n in range(1500)]
+    for part in range(5):
+        write_jsonl(tmp_path / f"part{part}.jsonl", rows[part::5])
+    corpus = {"paths": [str(tmp_path / "part*.jsonl")]}
+    config = configured(tmp_path, small_encoder, corpus=corpus, **STORED)
+    summary = run_index(config, fake_models())
+    assert summary.encoded <= 60 < summary.in_flight + 60
+    assert require_ids(tmp_path, tokenizer) == summary.chunks["new"] >= 1500
+
+
 def test_switching_it_on_or_off_is_a_rebuild_that_encodes_nothing(
     tmp_path, small_encoder, tokenizer
 ):

@@ -39,12 +39,21 @@ class Computing:
     Attributes:
         backend: `torch` or `openvino`.
         dtype: the name of what it computes in.
+        device: `cpu`, or None for what a worker is given: its GPU.
+        fixed: whether a worker without the backend is to fail, instead of taking the other one.
         quantised: brings the network to a worker, if it is in int8.
     """
 
     backend: Literal["torch", "openvino"]
     dtype: Number | Literal["int8"]
+    device: Literal["cpu"] | None = "cpu"
+    fixed: bool = True
     quantised: Callable[[], Quantised] | None = None
+
+    @property
+    def backend_here(self) -> Literal["torch", "openvino"]:
+        """What computes on this machine: not all machines of a cluster have the same libraries."""
+        return self.backend if self.fixed or _has(self.backend) else "torch"
 
 
 def means_here(gpu: bool) -> Means:
@@ -75,9 +84,12 @@ def choose(
     if backend == "openvino" or chosen == "int8":
         _require(backend, means, chosen, spec)
         return Computing("openvino", chosen)
+    device: Literal["cpu"] | None = None if means.gpu else "cpu"
     possible = means.openvino and not means.gpu and spec.packed is not None
     faster = possible and chosen == "bfloat16" == means.dtype
-    return Computing("openvino" if backend == "auto" and faster else "torch", chosen)
+    return Computing(
+        "openvino" if backend == "auto" and faster else "torch", chosen, device, fixed=False
+    )
 
 
 def _require(backend: Backend, means: Means, dtype: str, spec: EncoderSpec | ScorerSpec) -> None:

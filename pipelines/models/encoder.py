@@ -39,11 +39,11 @@ class Encoder:
     """A loaded bi-encoder.
 
     Vectors are those of `SentenceTransformer.encode`, whatever the order of the texts and the size
-    of the micro-batches. A model that the packed network computes is never padded, and
-    sentence-transformers is not even loaded; for any other its own modules do the work.
+    of the micro-batches. What the packed network computes is never padded, and little of what
+    OpenVINO does; sentence-transformers is loaded for other models only, whose own modules do it.
 
     Attributes:
-        dtype: name of the torch dtype that the transformer computes in; what follows it is float32.
+        dtype: name of what the transformer computes in; what follows it is float32.
         backend: `torch` or `openvino`.
         packed: whether micro-batches are free of padding.
         device: name of the torch device.

@@ -47,7 +47,6 @@ def export(
     architecture: Architecture,
     weights: Mapping[str, torch.Tensor],
     first_only: bool,
-    layers: int | None = None,
 ) -> openvino.Model:
     """The graph of a network in single precision, for any number of texts of any length.
 
@@ -58,10 +57,9 @@ def export(
     Raises:
         KeyError: the files lack a tensor of the architecture.
     """
-    count = architecture.layers if layers is None else layers
     example = {name: torch.zeros(2, 3, dtype=torch.int32) for name in INPUTS}
     example["mask"] = torch.ones(2, 3, dtype=torch.bool)
-    traced = _Traced(architecture, weights, first_only, count)
+    traced = _Traced(architecture, weights, first_only)
     openvino = import_openvino()
     with torch.no_grad(), warnings.catch_warnings():
         # OpenVINO asks torch to trace, which torch would rather not do for long.
@@ -75,13 +73,12 @@ class _Traced(torch.nn.Module):
         architecture: Architecture,
         weights: Mapping[str, torch.Tensor],
         first_only: bool,
-        layers: int,
     ) -> None:
         super().__init__()
         self._architecture = architecture
-        self._first_only, self._layers = first_only, layers
+        self._first_only, self._layers = first_only, architecture.layers
         # Read before anything is traced, what reads a file not among it.
-        self._weights = {name: weights[name].float() for name in _names(layers)}
+        self._weights = {name: weights[name].float() for name in _names(self._layers)}
 
     def forward(
         self, ids: torch.Tensor, positions: torch.Tensor, types: torch.Tensor, mask: torch.Tensor

@@ -12,7 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from pipelines.models.tokens import Tokens
 from pipelines.models.weights import Weights
 
 NEIGHBOURS = 10
+Metric: TypeAlias = Literal["cosine", "dot", "l2"]
 
 Vectors = npt.NDArray[np.float32]
 
@@ -37,8 +38,7 @@ class Calibrated:
 
     Attributes:
         network: what actors compute.
-        texts: how many were compared; those of the calibration are not among them, unless there
-            were too few.
+        texts: how many were compared; those of the calibration are not among them.
         kept: share of the ten nearest neighbours of each that are the same, from 0 to 1.
         least_cosine, mean_cosine: of a vector and its counterpart.
     """
@@ -60,19 +60,17 @@ class Calibrated:
         }
 
 
-def calibrate(spec: EncoderSpec, tokens: Tokens, threads: int, least_texts: int) -> Calibrated:
+def calibrate(spec: EncoderSpec, tokens: Tokens, metric: Metric, threads: int) -> Calibrated:
     """Calibrate an encoder on one half of some texts and compare the vectors of the other half.
 
     Args:
         spec: the encoder, one that OpenVINO computes.
-        tokens: the texts as the encoder reads them, none twice.
+        tokens: the texts as the encoder reads them, none twice; at least four.
+        metric: by which neighbours are near.
         threads: to compute with.
-        least_texts: that each half must have; with fewer, all texts are both halves.
     """
     torch.set_num_threads(threads)
     halves = np.array_split(np.arange(len(tokens)), 2)
-    if len(halves[1]) < least_texts:
-        halves = [np.arange(len(tokens))] * 2
     network = quantise(spec, tokens.take(halves[0]))
     rest = tokens.take(halves[1])
     exact = Encoder(spec, dtype="float32", backend="torch", device="cpu").encode(rest)
@@ -80,7 +78,7 @@ def calibrate(spec: EncoderSpec, tokens: Tokens, threads: int, least_texts: int)
     cosines = (exact * near).sum(1)
     cosines /= np.linalg.norm(exact, axis=1) * np.linalg.norm(near, axis=1)
     least, mean = float(cosines.min()), float(cosines.mean())
-    return Calibrated(network, len(rest), neighbours_kept(exact, near), least, mean)
+    return Calibrated(network, len(rest), neighbours_kept(exact, near, metric), least, mean)
 
 
 def quantise(spec: EncoderSpec, tokens: Tokens) -> Quantised:
@@ -104,21 +102,24 @@ def quantise(spec: EncoderSpec, tokens: Tokens) -> Quantised:
         return Quantised(graph.read_bytes(), graph.with_suffix(".bin").read_bytes())
 
 
-def neighbours_kept(exact: Vectors, near: Vectors) -> float:
-    """Which share of the ten texts nearest to each, by cosine, is the same for both vectors.
+def neighbours_kept(exact: Vectors, near: Vectors, metric: Metric) -> float:
+    """Which share of the ten texts nearest to each is the same for both vectors, (texts, n) each.
 
-    The text is a query here, in single precision, and the others are searched for. 1 where there
-    are no others.
+    The text is a query here, in single precision, and the others, two at least, are searched for.
     """
     count = min(NEIGHBOURS, len(exact) - 1)
-    if count < 1:
-        return 1.0
-    found = [_nearest(exact, vectors, count) for vectors in (exact, near)]
+    found = [_nearest(exact, vectors, metric, count) for vectors in (exact, near)]
     return float(np.mean([np.isin(*rows).mean() for rows in zip(*found, strict=True)]))
 
 
-def _nearest(queries: Vectors, vectors: Vectors, count: int) -> npt.NDArray[np.int64]:
-    scores = queries @ (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).T
+def _nearest(
+    queries: Vectors, vectors: Vectors, metric: Metric, count: int
+) -> npt.NDArray[np.int64]:
+    if metric == "cosine":
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores = queries @ vectors.T
+    if metric == "l2":  # of the squared distance, what depends on the text
+        scores = scores - (vectors**2).sum(1) / 2
     np.fill_diagonal(scores, -np.inf)
     return np.argpartition(-scores, count - 1, axis=1)[:, :count]
 

@@ -25,7 +25,7 @@ from pipelines.models.forward import (
 from pipelines.models.packed_models import PackedScorer
 from pipelines.models.pairs import Pairs, assemble, pair_lengths, token_types
 from pipelines.models.specs import DType, ScorerSpec
-from pipelines.models.tokens import Ids, Tokenize, Tokens
+from pipelines.models.tokens import Ids, Tokens, bare_tokenizer
 from pipelines.models.weights import Weights
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from pipelines.models.padded_models import PaddedScorer
 
 Logits = npt.NDArray[np.float32]
-
-_UNLIMITED_TOKENS = 1 << 30
 
 
 class Scorer:
@@ -127,7 +125,7 @@ class Scorer:
         if not pairs:
             return np.empty(0, np.float32)
         if self._spec.tokenizer is not None:
-            tokenize = Tokenize(self._spec.tokenizer, _UNLIMITED_TOKENS, special=False)
+            tokenize = bare_tokenizer(self._spec.tokenizer)
             queries, passages = (tokenize(texts)[0] for texts in zip(*pairs, strict=True))
             numbers = np.repeat(np.arange(len(pairs), dtype=np.int32)[:, None], 2, axis=1)
             return self.score(queries, passages, numbers)[0]

@@ -45,9 +45,10 @@ class EncodeChunks:
         self._encoder = Encoder(
             self._spec,
             dtype=computing.dtype,
-            backend=computing.backend,
+            backend=computing.backend_here,
             quantised=computing.quantised and computing.quantised(),
             batch_tokens=batch_tokens,
+            device=computing.device,
             threads=threads,
         )
 
@@ -112,8 +113,9 @@ class EncodeQueries:
         self._encoder = Encoder(
             spec(),
             dtype=computing.dtype,
-            backend=computing.backend,
+            backend=computing.backend_here,
             batch_tokens=batch_tokens,
+            device=computing.device,
             threads=threads,
         )
 
@@ -141,7 +143,11 @@ class ScorePairs:
         """Load the model, once an actor."""
         self._inputs, self._tell, self._stopped = inputs(), tell, stopped
         self._scorer = Scorer(
-            self._inputs.spec, dtype=computing.dtype, backend=computing.backend, threads=threads
+            self._inputs.spec,
+            dtype=computing.dtype,
+            backend=computing.backend_here,
+            device=computing.device,
+            threads=threads,
         )
 
     def __call__(self, pairs: pa.Table) -> pa.Table:

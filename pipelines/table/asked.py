@@ -6,13 +6,12 @@ badly is found out only with them. No text is kept.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import feather
 
+from pipelines.table.files import write_arrow
 from pipelines.table.place import Place
 from pipelines.table.search import vectors_of
 
@@ -32,10 +31,7 @@ def keep_asked(place: Place, vectors: Vectors, fingerprint: str) -> None:
     rows = np.unique(np.linspace(0, len(vectors) - 1, MOST_ASKED).astype(np.int64))
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors[rows].ravel()), vectors.shape[1])
     table = pa.table({"vector": column}).replace_schema_metadata({_FINGERPRINT: fingerprint})
-    place.beside.mkdir(parents=True, exist_ok=True)
-    aside = place.asked.with_name(f"{place.asked.name}.{os.getpid()}.partial")
-    feather.write_feather(table, str(aside))
-    aside.replace(place.asked)
+    write_arrow(place.asked, table)
 
 
 def asked_vectors(place: Place, fingerprint: str) -> Vectors | None:

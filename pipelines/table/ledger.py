@@ -8,7 +8,6 @@ staged, as long as the same models and settings made it.
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata
 
 from pipelines.corpus.identity import digest
+from pipelines.table.files import write_arrow
 from pipelines.table.schema import Fingerprints
 
 STAGED_ROWS = pa.schema(
@@ -104,17 +104,10 @@ def record(
 
     `rows` are those of the fragment; of their columns the entry keeps those of `schema`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     beside = {"marks": json.dumps(asdict(marks)), "fragment": json.dumps(fragment.to_json())}
     table = rows.select(schema.names).cast(schema).replace_schema_metadata(beside)
     file = folder / f"{marks.run}-{uuid.uuid4().hex}{ENDING}"
-    aside = file.with_suffix(".partial")
-    with aside.open("wb") as sink:
-        with pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        sink.flush()
-        os.fsync(sink.fileno())
-    aside.replace(file)
+    write_arrow(file, table)
     return file
 
 
