@@ -52,7 +52,7 @@ from pipelines.table.reuse import FindVectors
 from pipelines.table.stage import Stage
 
 # About ten seconds of one actor's work, and at least 256 chunks; a GPU does a hundred times more.
-_FRAGMENT_ROWS = {"cpu": 1024, "gpu": 131_072}
+_FRAGMENT_ROWS = {"cpu": 2048, "gpu": 131_072}
 _LEAST_FRAGMENT_ROWS = 256
 
 

@@ -30,7 +30,7 @@ from pipelines.stage_table import Watched
 from pipelines.summary import Clock, RerankSummary
 
 # About ten seconds of one actor's work, but enough batches to keep all actors busy.
-_ROWS_A_BATCH = {"cpu": 1024, "gpu": 262_144}
+_ROWS_A_BATCH = {"cpu": 2048, "gpu": 262_144}
 _LEAST_ROWS_A_BATCH = 64
 
 

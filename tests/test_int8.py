@@ -64,12 +64,12 @@ def test_a_run_in_int8(cluster, small_encoder, tmp_path):
 
     # What was calibrated is kept: a later run computes the same vector for the same passage.
     (kept,) = (tmp_path / "index" / "_tandem" / "chunks" / "int8").glob("*")
-    made = kept.stat().st_mtime_ns
+    made = kept.stat().st_ino
     corpus(tmp_path, 310)
     again = run_index(int8(tmp_path, small_encoder))
     assert again.encoded == 10
     assert again.models["int8"] == found
-    assert kept.stat().st_mtime_ns == made
+    assert kept.stat().st_ino == made
 
     # What is wanted may have become more since.
     corpus(tmp_path, 311)

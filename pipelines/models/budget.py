@@ -1,7 +1,8 @@
 """How many tokens a micro-batch has: as configured, or what a short trial finds to be fastest.
 
-The trial is part of the work: a share of the first large block is done with each candidate, rows of
-all lengths in every share, and the fastest one is kept for the rest of the process.
+The trial is part of the work: shares of the first large block are done with each candidate in
+turns, rows of all lengths in every share. One that is clearly faster in every turn than the usual
+one in any is kept for the rest of the process: machines are noisy.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ _ON_CPU = (2_048, 1_024, 4_096)
 _ON_GPU = (65_536, 16_384, 32_768, 131_072, 262_144)
 # A trial is too short to tell smaller differences from noise; the first candidate is usually best.
 _CLEARLY_FASTER = 1.05
-_LEAST_BATCHES = 6
+_LEAST_BATCHES = 4
+_TURNS = 2
 
 
 class Budget:
@@ -47,20 +49,21 @@ class Budget:
         Each list is to be done before the next is asked for. There is one list, unless the budget
         is still to be found and the rows suffice for that.
         """
-        total, needed = int(lengths.sum()), _LEAST_BATCHES * sum(self._candidates)
+        total, needed = int(lengths.sum()), _TURNS * _LEAST_BATCHES * sum(self._candidates)
         if not self._candidates or total < needed:
             yield pack(lengths, self.tokens)
             return
         order = np.argsort(-np.asarray(lengths, np.int64), kind="stable")
         tried = order[:: total // needed]
-        rates = {}
-        for place, tokens in enumerate(self._candidates):
-            rows = tried[place :: len(self._candidates)]
+        turns = self._candidates * _TURNS
+        rates: dict[int, list[float]] = {tokens: [] for tokens in turns}
+        for place, tokens in enumerate(turns):
+            rows = tried[place :: len(turns)]
             started = self._clock()
             yield _packed(rows, lengths, tokens)
-            rates[tokens] = int(lengths[rows].sum()) / max(self._clock() - started, 1e-9)
-        fastest = max(rates, key=lambda tokens: rates[tokens])
-        if rates[fastest] > _CLEARLY_FASTER * rates[self.tokens]:
+            rates[tokens].append(int(lengths[rows].sum()) / max(self._clock() - started, 1e-9))
+        fastest = max(rates, key=lambda tokens: min(rates[tokens]))
+        if min(rates[fastest]) > _CLEARLY_FASTER * max(rates[self.tokens]):
             self.tokens = fastest
         self._candidates = ()
         yield _packed(np.setdiff1d(order, tried), lengths, self.tokens)
