@@ -93,6 +93,7 @@ def test_what_loses_too_much_is_refused_before_anything_is_written(
     assert not (tmp_path / "index" / "_tandem" / "chunks" / "int8").exists()
 
 
+@pytest.mark.slow
 def test_another_encoder_is_calibrated_anew(cluster, small_encoder, tmp_path):
     corpus(tmp_path, 130)
     run_index(int8(tmp_path, small_encoder))
