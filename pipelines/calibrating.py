@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 from pyarrow import feather
 from ray.data import TaskPoolStrategy
@@ -28,6 +27,7 @@ from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.planning import Found
 from pipelines.progress import Progress
 from pipelines.table.files import write_arrow
+from pipelines.table.schema import HASH_BYTES
 
 # Texts to calibrate on and to compare, together: so many, and no fewer than these.
 _TEXTS = 600
@@ -35,7 +35,7 @@ _LEAST_TEXTS = 128
 # Parts of the corpus that are read once more, if they have enough documents; chunks of a block.
 _GROUPS = 8
 _CHUNKS_OF_A_BLOCK = 200
-_HASHES = 1 << 16
+_HASHES = 1 << 16  # by their first two bytes
 # Networks that are kept, the last ones used.
 _KEPT = 3
 _IDS = pa.list_(pa.int32())
@@ -127,7 +127,7 @@ def _of_corpus(job: Job, source: Source, found: Found) -> pa.Table:
 def _of_live(source: Source, found: Found) -> pa.Table:
     """Chunks that the table has, if this encoder read them."""
     dataset, tokenizer = found.base.dataset, source.spec.tokenizer
-    empty = {"text_hash": pa.array([], pa.binary(16)), "input_ids": pa.array([], _IDS)}
+    empty = {"text_hash": pa.array([], pa.binary(HASH_BYTES)), "input_ids": pa.array([], _IDS)}
     if dataset is None or found.base.live is None or not found.same_encoder or tokenizer is None:
         return pa.table(empty)
     rows = np.unique(np.linspace(0, dataset.count_rows() - 1, _TEXTS, dtype=np.int64))
@@ -137,7 +137,7 @@ def _of_live(source: Source, found: Found) -> pa.Table:
     both = zip(table["title"].to_pylist(), table["text"].to_pylist(), strict=True)
     texts = [source.spec.prompt + passage(title, text) for title, text in both]
     tokens, _ = Tokenize(tokenizer, source.chunker.max_tokens)(texts)
-    hashes = table["text_hash"].cast(pa.binary(16))
+    hashes = table["text_hash"].cast(pa.binary(HASH_BYTES))
     return pa.table({"text_hash": hashes, "input_ids": tokens.to_arrow()})
 
 
@@ -152,8 +152,7 @@ def _spread(counts: list[int]) -> list[int]:
 def _thin(share: float, *keys: pa.Table | None) -> pa.Table:
     """A task: about such a share of some documents, the same ones each time; one at least."""
     table = pa.concat_tables(part for part in keys if part is not None)
-    heads = pc.binary_slice(table["doc_hash"], 0, 2).to_pylist()
-    drawn = np.array([int.from_bytes(head, "big") for head in heads])
+    drawn = as_hashes(table["doc_hash"]).view(">u2")[:: HASH_BYTES // 2].astype(np.int64)
     return table.filter(pa.array(drawn <= max(share * _HASHES, drawn.min(initial=_HASHES))))
 
 

@@ -1,8 +1,5 @@
 """int8: calibrated on the corpus's own chunks, told, kept, and refused where it loses too much."""
 
-import subprocess
-import sys
-
 import lance
 import numpy as np
 import pyarrow as pa
@@ -10,7 +7,7 @@ import pytest
 import tiny_models
 from running import WORDS, configured, run_index, run_rerank, write_jsonl
 from test_encoder import KINDS, described, reference
-from test_openvino import means
+from test_openvino import means, printed_by
 
 from pipelines.calibrating import _spread, _thin
 from pipelines.config_file import parse_config
@@ -215,10 +212,4 @@ print([name for name in names if name.startswith("openvino_telemetry")], "nncf" 
 
 
 def test_nobody_is_told_what_runs(small_encoder):
-    told = subprocess.run(
-        [sys.executable, "-c", QUIET, str(small_encoder)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert told.stdout == "[] True\n"
+    assert printed_by(QUIET, small_encoder) == "[] True\n"

@@ -24,7 +24,7 @@ from pipelines.bench.memory import LargestWorker, PeakMemory
 from pipelines.bench.peers import NOT_INSTALLED, SECONDS_BETWEEN_LOOKS, lance_ray_writer, run_peer
 from pipelines.bench.settings import DEFAULTS, Settings
 from pipelines.bench.sizes import JobSize
-from pipelines.bench.texts import QUESTIONS, UNLIMITED_TOKENS
+from pipelines.bench.texts import QUESTIONS
 from pipelines.bench.watch import Watch
 from pipelines.config import Config
 from pipelines.config_file import parse_config
@@ -33,7 +33,7 @@ from pipelines.indexing import index
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import EncoderSpec, ScorerSpec
 from pipelines.models.scorer import Scorer
-from pipelines.models.tokens import Tokenize
+from pipelines.models.tokens import Tokenize, bare_tokenizer
 from pipelines.progress import Progress
 from pipelines.queries.log import read_log
 from pipelines.queries.outputs import RETRIEVED
@@ -148,7 +148,7 @@ def _rerank(config: Config, spec: ScorerSpec, stage: Scorer) -> dict[str, Any]:
     numbers = [{text: place for place, text in enumerate(texts)} for texts in (queries, passages)]
     places = np.array([(numbers[0][a], numbers[1][b]) for a, b in pairs], np.int32)
     assert spec.tokenizer is not None  # noqa: S101 - the bundled model has one
-    tokenize = Tokenize(spec.tokenizer, UNLIMITED_TOKENS, special=False)
+    tokenize = bare_tokenizer(spec.tokenizer)
     (query_tokens, _), (passage_tokens, _) = tokenize(queries), tokenize(passages)
     stage.score(query_tokens, passage_tokens, places[:32])
     started = time.monotonic()

@@ -21,13 +21,12 @@ from pipelines.bench.comparing import (
 from pipelines.bench.nearness import spearman
 from pipelines.bench.settings import DEFAULTS, Settings, best_settings
 from pipelines.bench.sizes import Tries
-from pipelines.bench.texts import UNLIMITED_TOKENS
 from pipelines.bench.turns import Shape, Turns
 from pipelines.models.load import ScorerSpec
 from pipelines.models.opening import one_sentence
 from pipelines.models.pairs import Pairs, pair_lengths
 from pipelines.models.scorer import Scorer
-from pipelines.models.tokens import Tokenize
+from pipelines.models.tokens import bare_tokenizer
 
 
 def compare_scorers(
@@ -45,7 +44,7 @@ def compare_scorers(
     order, of all pairs and of that question which is worst.
     """
     scorer = Scorer(spec)
-    tokenize = Tokenize(plain_tokenizer(spec), UNLIMITED_TOKENS, special=False)
+    tokenize = bare_tokenizer(plain_tokenizer(spec))
     (query_tokens, _), (passage_tokens, _) = tokenize(queries), tokenize(passages)
     texts = [(queries[query], passages[passage]) for query, passage in pairs.tolist()]
     models = {
@@ -66,11 +65,12 @@ def compare_scorers(
         "tandem": partial(scorer.score, query_tokens, passage_tokens, pairs),
         "tokenize": lambda: (tokenize(queries), tokenize(passages)),
     }
-    beside = f"torch, {scorer.dtype}"
+    besides: dict[str, Callable[[], Any]] = {}
     if scorer.backend == "openvino":
-        slower = Scorer(spec, backend="torch")
-        runs[beside] = partial(slower.score, query_tokens, passage_tokens, pairs)
-    taken = turns.take(runs | others(other, best))
+        torch_scorer = Scorer(spec, backend="torch")
+        score = partial(torch_scorer.score, query_tokens, passage_tokens, pairs)
+        besides[f"torch, {scorer.dtype}"] = score
+    taken = turns.take(runs | others(other, best) | besides)
     assert spec.template is not None  # noqa: S101 - the scorer has scored by it
     lengths, _ = pair_lengths(spec.template, query_tokens, passage_tokens, pairs, spec.max_length)
     flops = Shape.of(spec.folder).flops(lengths, first_only=True)
@@ -85,8 +85,7 @@ def compare_scorers(
         "backends": {
             name: rate_beside(work, taken.seconds, name)
             | {"spearman": spearman(taken.results[name][0], reference)}
-            for name in runs
-            if name == beside
+            for name in besides
         },
         "greatest_logit_difference": float(np.abs(logits - reference).max()),
         "spearman": spearman(logits, reference),

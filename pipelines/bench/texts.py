@@ -17,7 +17,7 @@ from pipelines.models.pairs import Pairs
 from pipelines.models.tokens import Tokenize
 
 QUESTIONS = Path(__file__).resolve().parents[1] / "bundled" / "questions.jsonl"
-UNLIMITED_TOKENS = 1 << 30
+_UNLIMITED_TOKENS = 1 << 30
 # Upper ends of the bands of token counts that texts are drawn from in equal parts.
 BANDS_TOKENS = (32, 64, 128, 256)
 # Distributions of lengths, each by the numbers of its bands.
@@ -36,7 +36,7 @@ def read_texts(corpus: Sequence[str], spec: EncoderSpec) -> tuple[list[str], npt
         if isinstance(row, Document)
     ]
     assert spec.tokenizer is not None  # noqa: S101 - the bundled model has one
-    tokens, _ = Tokenize(spec.tokenizer, UNLIMITED_TOKENS)(found)
+    tokens, _ = Tokenize(spec.tokenizer, _UNLIMITED_TOKENS)(found)
     return found, tokens.lengths
 
 
