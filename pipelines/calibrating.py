@@ -21,8 +21,7 @@ from pipelines.corpus.identity import as_hashes, passage
 from pipelines.corpus.read.ray_source import wanted_documents
 from pipelines.errors import NotPublished, UsageError
 from pipelines.index_job import Job, Source
-from pipelines.models.quantised import NEIGHBOURS, Calibrated, calibrate
-from pipelines.models.specs import Quantised
+from pipelines.models.specs import NEIGHBOURS, Calibrated, EncoderSpec, Metric, Quantised
 from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.planning import Found
 from pipelines.progress import Progress
@@ -76,9 +75,16 @@ def _calibrate(job: Job, source: Source, found: Found, progress: Progress) -> Ca
         )
     metric, threads = job.config.index.metric, job.stages.threads
     arguments = (source.spec, tokens.take(rows), metric, threads)
-    ((ref,),) = run_tasks(calibrate, [arguments], **job.stages.actor)
+    ((ref,),) = run_tasks(_calibrate_there, [arguments], **job.stages.actor)
     made: Calibrated = ray.get(ref)
     return made
+
+
+def _calibrate_there(spec: EncoderSpec, tokens: Tokens, metric: Metric, threads: int) -> Calibrated:
+    """A task; only a worker loads what computes models."""
+    from pipelines.models.quantised import calibrate
+
+    return calibrate(spec, tokens, metric, threads)
 
 
 def _read(file: Path) -> Calibrated:

@@ -19,7 +19,7 @@ from pipelines.models.batching import pack, padding_share
 from pipelines.models.devices import Cpu
 from pipelines.models.encoder import Encoder
 from pipelines.models.load import describe_encoder, describe_scorer, locate
-from pipelines.models.packed_models import PackedEncoder, PackedScorer
+from pipelines.models.network_models import NetworkEncoder, NetworkScorer
 from pipelines.models.products import Product
 from pipelines.models.scorer import Scorer
 from pipelines.models.tokens import Tokenize, Tokens, offsets_of
@@ -56,8 +56,8 @@ def counts(monkeypatch):
     found.watch(Tokenize, "__call__", len)
     found.watch(Cpu, "place", lambda array: array.nbytes)
     found.watch(Cpu, "fetch")
-    found.watch(PackedEncoder, "forward")
-    found.watch(PackedScorer, "forward")
+    found.watch(NetworkEncoder, "forward")
+    found.watch(NetworkScorer, "forward")
     return found
 
 
@@ -114,7 +114,7 @@ def test_an_encoder_pads_nothing_and_copies_once_a_micro_batch(counts, small_enc
     encoder.encode(tokens, lambda *batch: told.append(batch))
     rows, real, padded = (sum(column) for column in zip(*told, strict=True))
     assert (rows, real, padded) == (3000, len(tokens.ids), len(tokens.ids))
-    batches = counts.calls["PackedEncoder.forward"]
+    batches = counts.calls["NetworkEncoder.forward"]
     assert batches == len(told) <= math.ceil(1.1 * len(tokens.ids) / BUDGET)
     assert counts.calls["Cpu.fetch"] == batches
     assert counts.calls["Cpu.place"] == 3 * batches
@@ -161,7 +161,7 @@ def test_a_scorer_reads_each_passage_from_its_tokens(counts, small_scorer):
     _, _, lengths = scorer.score(queries, passages, pairs, lambda *batch: told.append(batch))
     total = int(lengths.sum())
     assert [sum(column) for column in zip(*told, strict=True)] == [2000, total, total]
-    batches = counts.calls["PackedScorer.forward"]
+    batches = counts.calls["NetworkScorer.forward"]
     assert batches == len(told) <= math.ceil(1.1 * total / BUDGET)
     assert counts.calls["Cpu.fetch"] == batches
     assert counts.calls["Cpu.place"] == 4 * batches  # token types, too

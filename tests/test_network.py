@@ -69,7 +69,8 @@ from pipelines.models.scorer import Scorer
 encoder, scorer = pickle.load(open(sys.argv[1], "rb"))
 Encoder(encoder, device="cpu").encode_texts(["one"], "document")
 Scorer(scorer, device="cpu").score_texts([("one", "two")])
-print(sorted({"sentence_transformers", "transformers", "sklearn", "scipy"} & set(sys.modules)))
+heavy = {"sentence_transformers", "transformers", "sklearn", "scipy", "torch._dynamo"}
+print(sorted(heavy & set(sys.modules)))
 """
 
 
@@ -82,6 +83,14 @@ def test_a_worker_does_not_load_what_it_does_not_need(folders, tmp_path):
     command = [sys.executable, "-c", LOADED, str(tmp_path / "specs")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("flow", ["indexing", "reranking", "forecasting"])
+def test_what_plans_and_reports_does_not_load_what_computes(flow):
+    code = f"import sys, pipelines.{flow}; print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -131,8 +140,7 @@ def test_a_kernel_for_any_lengths_is_given_where_the_texts_stand(folders, monkey
             found.append(torch.nn.functional.scaled_dot_product_attention(*own)[0].transpose(0, 1))
         return torch.cat(found)
 
-    monkeypatch.setattr(attention, "varlen_attn", kernel)
-    monkeypatch.setattr(attention, "_has_kernel", lambda device, width: True)
+    monkeypatch.setattr(attention, "_kernel", lambda device, width: kernel)
     np.testing.assert_allclose(encoder.encode(tokens), expected, atol=0.02)
     assert max(longest) == 64
     assert len(set(longest)) > 1

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from pipelines.models.packed import Packed
-
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # before torch 2.10
-    varlen_attn = None  # type: ignore[assignment]
 
 # What the kernel of flash attention takes: architecture, and the width of a head.
 _LEAST_CAPABILITY = (8, 0)
@@ -37,11 +34,11 @@ def attend(
     """
     query, key, value = (part.view(len(part), heads, -1) for part in (query, key, value))
     each = len(query) == len(key)
-    if query.dtype in _HALF and _has_kernel(query.device, query.shape[-1]):
+    kernel = _kernel(query.device, query.shape[-1]) if query.dtype in _HALF else None
+    if kernel is not None:
         asking = packed.offsets if each else packed.firsts
         most = packed.longest if each else 1
-        found = varlen_attn(query, key, value, asking, packed.offsets, most, packed.longest)
-        assert isinstance(found, torch.Tensor)  # noqa: S101 - nothing else was asked for
+        found = kernel(query, key, value, asking, packed.offsets, most, packed.longest)
         return found.flatten(1)
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     start = asked = 0
@@ -56,8 +53,15 @@ def attend(
 
 
 @cache
-def _has_kernel(device: torch.device, width: int) -> bool:
-    """Whether the device has a kernel for texts of any lengths side by side."""
-    if varlen_attn is None or device.type != "cuda" or width % 8 or width > _MOST_WIDTH:
-        return False
-    return torch.cuda.get_device_capability(device) >= _LEAST_CAPABILITY
+def _kernel(device: torch.device, width: int) -> Callable[..., torch.Tensor] | None:
+    """What attends to texts of any lengths side by side, None if the device has no such kernel."""
+    if device.type != "cuda" or width % 8 or width > _MOST_WIDTH:
+        return None
+    if torch.cuda.get_device_capability(device) < _LEAST_CAPABILITY:
+        return None
+    try:  # on a processor a worker would spend a second on this import for nothing
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:  # before torch 2.10
+        return None
+    kernel: Any = varlen_attn
+    return kernel  # type: ignore[no-any-return]

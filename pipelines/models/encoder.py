@@ -22,13 +22,12 @@ from pipelines.models.forward import (
     run,
     told,
 )
-from pipelines.models.packed_models import PackedEncoder
+from pipelines.models.network_models import NetworkEncoder, open_network, reads_first_only
 from pipelines.models.specs import DType, EncoderSpec, Quantised
 from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.models.weights import Weights
 
 if TYPE_CHECKING:
-    from pipelines.models.openvino_models import OpenVinoEncoder
     from pipelines.models.padded_models import PaddedEncoder
 
 Vectors = npt.NDArray[np.float32]
@@ -146,14 +145,18 @@ class Encoder:
 
 def _open(
     spec: EncoderSpec, backend: str, dtype: str, device: Device, quantised: Quantised | None
-) -> PackedEncoder | PaddedEncoder | OpenVinoEncoder:
+) -> NetworkEncoder | PaddedEncoder:
     if spec.packed is None:
         from pipelines.models.padded_models import open_padded_encoder
 
         return open_padded_encoder(spec, dtype, device)
-    weights = Weights(Path(spec.folder))
-    if backend == "torch":
-        return PackedEncoder(spec.packed, weights, dtype, device)
-    from pipelines.models.openvino_models import OpenVinoEncoder
-
-    return OpenVinoEncoder(spec.packed, weights, dtype, quantised)
+    network = open_network(
+        spec.packed.architecture,
+        Weights(Path(spec.folder)),
+        backend,
+        dtype,
+        device,
+        reads_first_only(spec.packed),
+        quantised,
+    )
+    return NetworkEncoder(spec.packed, network)

@@ -16,8 +16,10 @@ from torch.nn import functional
 
 from pipelines.models.architecture import Activation, Architecture
 from pipelines.models.attention import attend
-from pipelines.models.packed import Packed
+from pipelines.models.devices import Device
+from pipelines.models.packed import Packed, Types
 from pipelines.models.products import Product
+from pipelines.models.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Network:
         architecture: Architecture,
         weights: Mapping[str, torch.Tensor],
         dtype: str,
-        device: str,
+        device: Device,
         layers: int | None = None,
         first_only: bool = False,
     ) -> None:
@@ -76,6 +78,10 @@ class Network:
             self._layer(f"encoder.layer.{place}", first_only and place == count - 1)
             for place in range(count)
         ]
+
+    def batch(self, tokens: Tokens, types: Types | None) -> Packed:
+        """A micro-batch of texts, each of one token at least; `types` are None where all are 0."""
+        return Packed.of(tokens, types, self._architecture.padding_position, self._device)
 
     def hidden(self, packed: Packed) -> torch.Tensor:
         """What the last layer makes of each token, (tokens, hidden) float32.
@@ -130,7 +136,7 @@ class Network:
         return _Norm(parts[0], parts[1], self._architecture.epsilon)
 
     def _read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
-        return self._weights[name].to(dtype).to(self._device)
+        return self._weights[name].to(dtype).to(self._device.name)
 
 
 def _rows(table: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import io
 import logging
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,44 +19,13 @@ import torch
 
 from pipelines.models.encoder import Encoder
 from pipelines.models.exported import export, import_openvino
-from pipelines.models.openvino_models import Beside
-from pipelines.models.packed_models import reads_first_only
-from pipelines.models.specs import EncoderSpec, Quantised
+from pipelines.models.network_models import reads_first_only
+from pipelines.models.openvino_network import Beside
+from pipelines.models.specs import NEIGHBOURS, Calibrated, EncoderSpec, Metric, Quantised
 from pipelines.models.tokens import Tokens
 from pipelines.models.weights import Weights
 
-NEIGHBOURS = 10
-Metric: TypeAlias = Literal["cosine", "dot", "l2"]
-
 Vectors = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """A network in int8, and how near its vectors are to those in single precision.
-
-    Attributes:
-        network: what actors compute.
-        texts: how many were compared; those of the calibration are not among them.
-        kept: share of the ten nearest neighbours of each that are the same, from 0 to 1.
-        least_cosine, mean_cosine: of a vector and its counterpart.
-    """
-
-    network: Quantised
-    texts: int
-    kept: float
-    least_cosine: float
-    mean_cosine: float
-
-    @property
-    def nearness(self) -> dict[str, float]:
-        """All but the network, rounded to be told."""
-        return {
-            "texts": self.texts,
-            "neighbours_kept": round(self.kept, 4),
-            "least_cosine": round(self.least_cosine, 4),
-            "mean_cosine": round(self.mean_cosine, 4),
-        }
 
 
 def calibrate(spec: EncoderSpec, tokens: Tokens, metric: Metric, threads: int) -> Calibrated:

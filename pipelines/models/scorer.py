@@ -22,14 +22,13 @@ from pipelines.models.forward import (
     run,
     told,
 )
-from pipelines.models.packed_models import PackedScorer
+from pipelines.models.network_models import Head, NetworkScorer, open_network
 from pipelines.models.pairs import Pairs, assemble, pair_lengths, token_types
 from pipelines.models.specs import DType, ScorerSpec
 from pipelines.models.tokens import Ids, Tokens, bare_tokenizer
 from pipelines.models.weights import Weights
 
 if TYPE_CHECKING:
-    from pipelines.models.openvino_models import OpenVinoScorer
     from pipelines.models.padded_models import PaddedScorer
 
 Logits = npt.NDArray[np.float32]
@@ -133,16 +132,13 @@ class Scorer:
         return np.ascontiguousarray(logits[:, self._spec.label])
 
 
-def _open(
-    spec: ScorerSpec, chosen: Computing, device: Device
-) -> PackedScorer | PaddedScorer | OpenVinoScorer:
+def _open(spec: ScorerSpec, chosen: Computing, device: Device) -> NetworkScorer | PaddedScorer:
     if spec.packed is None:
         from pipelines.models.padded_models import open_padded_scorer
 
         return open_padded_scorer(spec, chosen.dtype, device)
     weights = Weights(Path(spec.folder))
-    if chosen.backend == "torch":
-        return PackedScorer(spec.packed, weights, chosen.dtype, device)
-    from pipelines.models.openvino_models import OpenVinoScorer
-
-    return OpenVinoScorer(spec.packed, weights, chosen.dtype)
+    network = open_network(
+        spec.packed, weights, chosen.backend, chosen.dtype, device, first_only=True
+    )
+    return NetworkScorer(network, Head(spec.packed, weights, device.name))

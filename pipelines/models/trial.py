@@ -22,7 +22,8 @@ from pipelines.models.architecture import (
     read_architecture,
 )
 from pipelines.models.devices import Cpu
-from pipelines.models.packed_models import PackedEncoder, PackedScorer
+from pipelines.models.network import Network
+from pipelines.models.network_models import Head, NetworkEncoder, NetworkScorer, reads_first_only
 from pipelines.models.padded_models import PaddedEncoder, PaddedScorer
 from pipelines.models.pairs import PairTemplate, assemble, token_types
 from pipelines.models.tokens import Tokenize
@@ -64,7 +65,8 @@ def packed_encoder(
     tokens = Tokenize(tokenizer_json, _MOST_TOKENS)(_TEXTS)[0]
 
     def same(weights: Mapping[str, torch.Tensor]) -> bool:
-        ours = PackedEncoder(spec, weights, "float32", Cpu(), _LAYERS)
+        first_only = reads_first_only(spec)
+        ours = NetworkEncoder(spec, _two_layers(architecture, weights, first_only))
         theirs = PaddedEncoder(_short(model), Cpu(), _MOST_TOKENS)
         return all(
             _near(
@@ -90,13 +92,20 @@ def packed_scorer(
     types = token_types(template, tokens, first_type)
 
     def same(weights: Mapping[str, torch.Tensor]) -> bool:
-        ours = PackedScorer(architecture, weights, "float32", Cpu(), _LAYERS)
+        network = _two_layers(architecture, weights, first_only=True)
+        ours = NetworkScorer(network, Head(architecture, weights, "cpu"))
         theirs = PaddedScorer(_short(model), Cpu(), _MOST_TOKENS)
         return _near(
             ours.forward(ours.prepare(tokens, types)), theirs.forward(theirs.prepare(tokens, types))
         )
 
     return architecture if _holds(same, model, folder) else None
+
+
+def _two_layers(
+    architecture: Architecture, weights: Mapping[str, torch.Tensor], first_only: bool
+) -> Network:
+    return Network(architecture, weights, "float32", Cpu(), _LAYERS, first_only)
 
 
 def _holds(

@@ -1,8 +1,9 @@
-"""Both models over packed tokens: the network, and what makes vectors or logits of its tokens."""
+"""Both models over a network: what makes vectors or logits of the rows that it computes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
@@ -10,69 +11,86 @@ from torch.nn import functional
 from pipelines.models.architecture import Architecture, PackedEncoderSpec, Pooling
 from pipelines.models.devices import Device
 from pipelines.models.network import Network
-from pipelines.models.packed import Packed, Types
+from pipelines.models.packed import Types
 from pipelines.models.products import Product
+from pipelines.models.specs import Quantised
 from pipelines.models.tokens import Tokens
 
+# A micro-batch as one network makes it and reads it again: it has `offsets`, which say where each
+# text begins among its tokens, and the last one ends, (texts + 1,) int32.
+Batch = Any
 
-class PackedEncoder:
-    """A bi-encoder: token ids in, one vector a text out.
+
+class AnyNetwork(Protocol):
+    """The layers of a model, by whatever computes them."""
+
+    def batch(self, tokens: Tokens, types: Types | None) -> Batch:
+        """A micro-batch of texts, each of one token at least; `types` are None where all are 0."""
+
+    def hidden(self, batch: Batch) -> torch.Tensor:
+        """What the last layer makes of each token, (tokens, hidden) float32.
+
+        Of a network that is asked for first tokens only, of those: (texts, hidden).
+        """
+
+
+def open_network(
+    architecture: Architecture,
+    weights: Mapping[str, torch.Tensor],
+    backend: str,
+    dtype: str,
+    device: Device,
+    first_only: bool,
+    quantised: Quantised | None = None,
+) -> AnyNetwork:
+    """A network that a backend computes on a device.
+
+    With `quantised` that is the one in int8, of which `dtype` computes the rest.
 
     Raises:
-        KeyError: the files lack a tensor.
+        KeyError: the files lack a tensor of the architecture.
     """
+    if backend == "torch":
+        return Network(architecture, weights, dtype, device, first_only=first_only)
+    from pipelines.models.openvino_network import OpenVinoNetwork
 
-    def __init__(
-        self,
-        spec: PackedEncoderSpec,
-        weights: Mapping[str, torch.Tensor],
-        dtype: str,
-        device: Device,
-        layers: int | None = None,
-    ) -> None:
-        """Take the weights; of the layers the first `layers`, all if None."""
-        self._spec, self._device = spec, device
-        self._network = Network(
-            spec.architecture, weights, dtype, device.name, layers, reads_first_only(spec)
-        )
+    return OpenVinoNetwork(architecture, weights, dtype, first_only, quantised)
 
-    def prepare(self, tokens: Tokens) -> Packed:
+
+class NetworkEncoder:
+    """A bi-encoder: token ids in, one vector a text out."""
+
+    def __init__(self, spec: PackedEncoderSpec, network: AnyNetwork) -> None:
+        """Take the network, which is asked for first tokens only where `reads_first_only`."""
+        self._spec, self._network = spec, network
+
+    def prepare(self, tokens: Tokens) -> Batch:
         """A micro-batch of texts, each of which has a token at least."""
-        return Packed.of(tokens, None, self._spec.architecture.padding_position, self._device)
+        return self._network.batch(tokens, None)
 
-    def forward(self, packed: Packed, prompt_tokens: int) -> torch.Tensor:
+    def forward(self, batch: Batch, prompt_tokens: int) -> torch.Tensor:
         """Vectors of its texts, (texts, hidden) float32."""
-        rows = self._network.hidden(packed)
-        return vectors_of_tokens(self._spec, rows, packed.offsets, prompt_tokens)
+        spec, rows = self._spec, self._network.hidden(batch)
+        if not reads_first_only(spec):
+            left_out = 0 if spec.include_prompt else prompt_tokens
+            rows = pool(rows, batch.offsets, spec.pooling, left_out)
+        return functional.normalize(rows) if spec.normalise else rows
 
 
-class PackedScorer:
-    """A cross-encoder: token ids of pairs in, logits out.
+class NetworkScorer:
+    """A cross-encoder: token ids of pairs in, logits out."""
 
-    Raises:
-        KeyError: the files lack a tensor.
-    """
+    def __init__(self, network: AnyNetwork, head: Head) -> None:
+        """Take the network, which is asked for first tokens only, and what follows it."""
+        self._network, self._head = network, head
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        weights: Mapping[str, torch.Tensor],
-        dtype: str,
-        device: Device,
-        layers: int | None = None,
-    ) -> None:
-        """Take the weights; of the layers the first `layers`, all if None."""
-        self._architecture, self._device = architecture, device
-        self._network = Network(architecture, weights, dtype, device.name, layers, first_only=True)
-        self._head = Head(architecture, weights, device.name)
-
-    def prepare(self, tokens: Tokens, types: Types | None) -> Packed:
+    def prepare(self, tokens: Tokens, types: Types | None) -> Batch:
         """A micro-batch of pairs; `types` are those of all tokens, None where they are 0."""
-        return Packed.of(tokens, types, self._architecture.padding_position, self._device)
+        return self._network.batch(tokens, types)
 
-    def forward(self, packed: Packed) -> torch.Tensor:
+    def forward(self, batch: Batch) -> torch.Tensor:
         """Logits of its pairs, (pairs, labels) float32."""
-        return self._head(self._network.hidden(packed))
+        return self._head(self._network.hidden(batch))
 
 
 class Head:
@@ -106,19 +124,6 @@ class Head:
 def reads_first_only(spec: PackedEncoderSpec) -> bool:
     """Whether nothing but the first token of a text makes its vector."""
     return spec.pooling == "cls" and spec.include_prompt
-
-
-def vectors_of_tokens(
-    spec: PackedEncoderSpec, rows: torch.Tensor, offsets: torch.Tensor, prompt_tokens: int
-) -> torch.Tensor:
-    """Vectors of texts, (texts, hidden) float32, from what the network made of their tokens.
-
-    `rows` are those of all tokens, (tokens, hidden), or of first tokens where nothing else is read.
-    """
-    if not reads_first_only(spec):
-        left_out = 0 if spec.include_prompt else prompt_tokens
-        rows = pool(rows, offsets, spec.pooling, left_out)
-    return functional.normalize(rows) if spec.normalise else rows
 
 
 def pool(
