@@ -43,7 +43,8 @@ Path(out).write_text(json.dumps({
         # Two CPUs without a GPU are what all other tests run on.
         pytest.param(2, 0, 1, marks=pytest.mark.slow),
         pytest.param(16, 0, 1, marks=pytest.mark.slow),
-        (16, 2, 2),
+        pytest.param(16, 2, 2, marks=pytest.mark.slow),
+        (4, 2, 2),
     ],
 )
 def test_both_jobs_end_on_clusters_of_any_shape(

@@ -115,6 +115,7 @@ def test_few_texts_are_too_few(cluster, small_encoder, tmp_path):
         run_index(int8(tmp_path, small_encoder))
 
 
+@pytest.mark.slow
 def test_what_the_table_has_calibrates_too(cluster, small_encoder, tmp_path):
     corpus(tmp_path, 200)
     run_index(configured(tmp_path, small_encoder))

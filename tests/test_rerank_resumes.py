@@ -119,11 +119,11 @@ POINTS = {
     "point",
     [
         "while it scores",
-        "before the commit",
+        "after the commit",
         "when all but the summary are",
         *(
             pytest.param(point, marks=pytest.mark.slow)
-            for point in ("after the commit", "before the outputs are moved")
+            for point in ("before the commit", "before the outputs are moved")
         ),
     ],
 )
