@@ -1,6 +1,8 @@
 """The index flow on small corpora: what readers see, and what a run says of it."""
 
+import copy
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,12 +37,19 @@ from pipelines.table.verdicts import read_verdicts
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
+@pytest.fixture(scope="module")
+def thirty(tmp_path_factory, cluster, small_encoder):
+    """Thirty documents, indexed without a model's work, to be copied."""
+    folder = tmp_path_factory.mktemp("thirty")
+    write_jsonl(folder / "corpus.jsonl", [document(n) for n in range(30)])
+    return folder, run_fake(configured(folder, small_encoder))
+
+
 @pytest.fixture
-def indexed(tmp_path, small_encoder):
-    """Thirty documents, indexed without a model's work."""
-    write_jsonl(tmp_path / "corpus.jsonl", [document(n) for n in range(30)])
-    config = configured(tmp_path, small_encoder)
-    return tmp_path, config, run_fake(config)
+def indexed(thirty, tmp_path, small_encoder):
+    """A folder of thirty documents and their index, its configuration, what the run said."""
+    shutil.copytree(thirty[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path, configured(tmp_path, small_encoder), copy.deepcopy(thirty[1])
 
 
 def run_fake(config, **asked):

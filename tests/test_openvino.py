@@ -22,9 +22,14 @@ from pipelines.models.tokens import Tokenize
 
 pytest.importorskip("openvino", reason="needs the extra openvino")
 PACKED = sorted({"bundled", *KINDS} - PADDED)
+# Each family and way of pooling once; the others differ from one of these by their prompt alone.
+SOME = {"bundled", "first_after_prompt", "greatest", "last_token"}
 
 
-@pytest.mark.parametrize("kind", PACKED)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[] if kind in SOME else [pytest.mark.slow]) for kind in PACKED],
+)
 def test_vectors_are_those_of_sentence_transformers(kind, tmp_path):
     folder = tiny_models.bundled_encoder()
     if kind != "bundled":

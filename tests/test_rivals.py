@@ -114,6 +114,7 @@ def test_a_driver_that_slept_is_taken_over_and_ends_with_4(
     assert run_index(configured(folder, small_encoder, **SETTINGS), fake_models()).encoded == 0
 
 
+@pytest.mark.slow
 def test_a_driver_that_slept_before_it_publishes_leaves_live_alone(
     cluster, described, table, small_encoder
 ):

@@ -211,7 +211,7 @@ def reranked(tables, tmp_path, small_encoder):
     return run
 
 
-@pytest.mark.parametrize("candidates", ["logged", "both"])
+@pytest.mark.parametrize("candidates", [pytest.param("logged", marks=pytest.mark.slow), "both"])
 def test_a_reranker_with_the_same_tokeniser_needs_no_text(reranked, small_scorer, candidates):
     plain, counted, said, _ = reranked("plain", small_scorer, candidates=candidates)
     assert "token ids" not in said

@@ -1,6 +1,7 @@
 """Parts, lists, trials, purges, holds: the options of an index run, and the commands around it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import lance
@@ -47,12 +48,19 @@ def names(*numbers):
     return [f"d{number:03}" for number in numbers]
 
 
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory, cluster, small_encoder):
+    """Ten documents and their index, to be copied."""
+    folder = tmp_path_factory.mktemp("ten")
+    write_jsonl(folder / "corpus.jsonl", [document(n) for n in range(10)])
+    run_index(configured(folder, small_encoder), fake_models())
+    return folder
+
+
 @pytest.fixture
-def indexed(tmp_path, small_encoder):
-    write_jsonl(tmp_path / "corpus.jsonl", [document(n) for n in range(10)])
-    config = configured(tmp_path, small_encoder)
-    run_index(config, fake_models())
-    return tmp_path, config
+def indexed(ten, tmp_path, small_encoder):
+    shutil.copytree(ten, tmp_path, dirs_exist_ok=True)
+    return tmp_path, configured(tmp_path, small_encoder)
 
 
 def test_a_part_adds_and_replaces_and_removes_nothing(indexed, small_encoder):
