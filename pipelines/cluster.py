@@ -38,6 +38,10 @@ def connected() -> Iterator[None]:
         # Ray Data hands every actor its work by reference, which Ray's core calls an error each
         # time; the driver holds the reference, so it is none.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        # Ray ends workers that had no task for a second, but for one for each CPU that is free, and
+        # beside a model none is. Staging has a task every few seconds: each would start a process,
+        # whose imports took a fifth of two cores from the model.
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
     # It is on, as it should be; a line at every start says no more.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     ray.init(logging_level=logging.WARNING, log_to_driver=False, **started)

@@ -8,6 +8,8 @@ import pytest
 
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# As in a cluster that a command starts: workers without a task are kept.
+os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,7 @@
 """The plan of resources, run for real on clusters of several shapes: all ends, no actor idles."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,3 +69,38 @@ def test_both_jobs_end_on_clusters_of_any_shape(
     assert summary["index"]["actors"] == actors
     assert summary["encoded"] == 600
     assert summary["scored"] == 5
+
+
+PIDS = """
+import os, time
+import ray
+from pipelines.cluster import connected, run_tasks
+class Model:
+    def ready(self): return True
+def pid(): return os.getpid()
+with connected():
+    free = ray.available_resources()["CPU"]
+    model = ray.remote(Model).options(num_cpus=free - 0.5).remote()
+    ray.get(model.ready.remote())
+    pids = set()
+    for _ in range(2):
+        ((ref,),) = run_tasks(pid, [()], num_cpus=0.25)
+        pids.add(ray.get(ref))
+        time.sleep(4)
+print(len(pids))
+"""
+
+
+def test_a_worker_without_a_task_waits_for_the_next_one():
+    """Though a model has nearly all CPUs, which makes Ray end it otherwise."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    result = subprocess.run(
+        [sys.executable, "-c", PIDS],
+        cwd=ROOT,
+        env=ours,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert result.stdout.split()[-1] == "1", result.stderr[-3000:]
