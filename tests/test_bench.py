@@ -138,6 +138,7 @@ def test_the_first_run_takes_the_place_of_the_placeholder(summary):
     assert set(kept) <= set(found.splitlines())
 
 
+@pytest.mark.slow
 def test_a_peer_encodes_and_writes_every_text(cluster, small_encoder, tmp_path):
     from pipelines.bench.peers import run_peer
 

@@ -14,6 +14,7 @@ from growth_figures import drawn, kept, line_through
 from running import WORDS, configured, run_index, run_rerank, write_jsonl
 
 THOUSANDS = (10, 20, 40, 80, 200)
+WHOLE = {"whole_document": True}  # a chunk a document
 
 
 def texts(count):
@@ -58,7 +59,8 @@ def test_time_grows_in_proportion_and_memory_does_not(cluster, tmp_path, small_e
         folder = tmp_path / str(thousand)
         folder.mkdir(exist_ok=True)
         write_jsonl(folder / "corpus.jsonl", texts(1000 * thousand))
-        config = configured(folder, small_encoder, table={"uri": str(folder / f"{time.time()}")})
+        uri = str(folder / f"{time.time()}")
+        config = configured(folder, small_encoder, table={"uri": uri}, chunking=WHOLE)
         with Workers() as workers:
             summary = run_index(config)
         assert summary.encoded == summary.chunks["new"] == 1000 * thousand
@@ -105,6 +107,7 @@ def test_no_rate_falls_when_the_log_grows(cluster, tmp_path, small_encoder, smal
             small_encoder,
             queries={"format": "jsonl", "paths": [str(path)], "top_k": 10},
             reranker={"model": str(small_scorer), "max_length": 48, "dtype": "float32"},
+            chunking=WHOLE,
         )
         if round_ == 0:
             run_index(config)

@@ -223,6 +223,7 @@ def test_a_reranker_with_the_same_tokeniser_needs_no_text(reranked, small_scorer
     assert "other words" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_reranker_with_another_tokeniser_reads_the_text(reranked, tmp_path):
     import tiny_models
 

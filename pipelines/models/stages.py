@@ -15,6 +15,7 @@ from pipelines.errors import TandemError
 from pipelines.models.blocks import fill_vectors
 from pipelines.models.computing import Computing
 from pipelines.models.encoder import Encoder
+from pipelines.models.heap import keep_few_kernels, trim
 from pipelines.models.load import EncoderSpec
 from pipelines.models.scorer import Scorer
 from pipelines.models.scoring_inputs import ScoringInputs
@@ -42,6 +43,7 @@ class EncodeChunks:
     ) -> None:
         """Load the model, once an actor; `spec` brings what it needs to know of it."""
         self._spec, self._tell, self._stopped = spec(), tell, stopped
+        keep_few_kernels()
         self._encoder = Encoder(
             self._spec,
             dtype=computing.dtype,
@@ -60,7 +62,9 @@ class EncodeChunks:
         """
         if self._stopped():
             chunks = chunks.slice(0, 0)
-        return fill_vectors(chunks, self._spec.dimension, self._spec.name, self._encode)
+        filled = fill_vectors(chunks, self._spec.dimension, self._spec.name, self._encode)
+        trim()
+        return filled
 
     def _encode(self, chunks: pa.Table) -> npt.NDArray[np.float32]:
         if not chunks.num_rows:
@@ -142,6 +146,7 @@ class ScorePairs:
     ) -> None:
         """Load the model, once an actor."""
         self._inputs, self._tell, self._stopped = inputs(), tell, stopped
+        keep_few_kernels()
         self._scorer = Scorer(
             self._inputs.spec,
             dtype=computing.dtype,
@@ -177,4 +182,5 @@ class ScorePairs:
             )
         scored = pairs.append_column("logit", pa.array(logits))
         scored = scored.append_column("cut", pa.array(cut))
+        trim()
         return scored.append_column("tokens", pa.array(tokens))
