@@ -21,7 +21,8 @@ def keep_few_kernels() -> None:
     Before the first product of a process. A micro-batch without padding has a shape of its own,
     whose few kernels each of its layers uses; a thousand of them are hundreds of megabytes.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNELS)
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # oneDNN's, and torch's
+        os.environ.setdefault(name, _KERNELS)
 
 
 def trim() -> None:
