@@ -101,7 +101,7 @@ def watched(folder: Path, *editions):
                 looks[0] += 1
             except Exception as error:  # noqa: BLE001 - whatever a reader meets is a fault
                 faults.append(f"live: {error}")
-            time.sleep(0.03)
+            time.sleep(0.01)
 
     thread = threading.Thread(target=loop)
     thread.start()

@@ -126,7 +126,9 @@ def alone(table, specs, tmp_path_factory, small_encoder, small_scorer):
     shutil.copytree(table, folder / "index")
     write_jsonl(folder / "log.jsonl", lines(QUERIES))
     models = fake_rerank_models(specs=pickle.loads(specs.read_bytes()))
-    run_rerank(configured(folder, small_encoder, **sections(folder, small_scorer)), models)
+    config = configured(folder, small_encoder, **sections(folder, small_scorer))
+    summary = run_rerank(config, models)
+    assert (summary.scored, summary.reused, summary.resumed) == (QUERIES * TOP_K, 0, 0)
     return read_rows(folder / "run")
 
 

@@ -114,6 +114,7 @@ class EncodeQueries:
         threads: int,
     ) -> None:
         """Load the model, once an actor."""
+        keep_few_kernels()
         self._encoder = Encoder(
             spec(),
             dtype=computing.dtype,
@@ -126,6 +127,7 @@ class EncodeQueries:
     def __call__(self, queries: pa.Table) -> pa.Table:
         """Encode the texts as queries, with the prompt that the model declares for them."""
         vectors = self._encoder.encode_texts(queries["text"].to_pylist(), "query")
+        trim()
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         return queries.append_column("vector", column)
 
@@ -182,5 +184,6 @@ class ScorePairs:
             )
         scored = pairs.append_column("logit", pa.array(logits))
         scored = scored.append_column("cut", pa.array(cut))
+        scored = scored.append_column("tokens", pa.array(tokens))
         trim()
-        return scored.append_column("tokens", pa.array(tokens))
+        return scored
