@@ -94,13 +94,14 @@ class BenchSize:
 
 ON_CPU = BenchSize(jobs=JobSize(_SOME_PACKAGES))
 ON_CPU_FULL = BenchSize(
+    corpus=_INSTALLED,  # the standard library has too few texts of some lengths
     texts=20_000,
     queries=200,
     passages_a_query=100,
     repeats=3,
     most_seconds=7200.0,
     long_turns=True,
-    jobs=JobSize(("stdlib",), top_k=20, most_seconds=1200.0),
+    jobs=JobSize(("numpy", "ray"), top_k=20, most_seconds=1200.0),
     short=Sample(2400, 5, 600.0),
     long=Sample(600, 5, 1200.0),
     tries=Tries(256, (4, 8, 16, 32, 64, 128)),
