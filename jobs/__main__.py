@@ -11,6 +11,7 @@ from jobs.demo import demo
 from jobs.evaluate import evaluate
 from jobs.index import index
 from jobs.init import init
+from jobs.models import models
 from jobs.plan import plan
 from jobs.publish import publish
 from jobs.quarantine import quarantine
@@ -43,6 +44,7 @@ for command in (
     bench,
 ):
     app.command()(command)
+app.add_typer(models, name="models")
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ class Display:
                 done, total = read()
                 bar.update(task, completed=done, total=total or None)
 
-            with _every(_SECONDS_BETWEEN_LOOKS, look):
+            with every(_SECONDS_BETWEEN_LOOKS, look):
                 yield
 
     @contextmanager
@@ -76,7 +76,7 @@ class Display:
                 first.append((now, done))
             self.say(progress_line(name, unit, done, total, now - started, first, now))
 
-        with _every(_SECONDS_BETWEEN_LINES, look):
+        with every(_SECONDS_BETWEEN_LINES, look):
             yield
 
 
@@ -134,7 +134,7 @@ def printable(text: str) -> str:
 
 
 @contextmanager
-def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+def every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
     """Act again and again from a thread while the block runs."""
     stopped = threading.Event()
 

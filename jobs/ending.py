@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pipelines.errors import TandemError, UsageError
+from pipelines.storage.faults import is_store_fault, store_fault
 from pipelines.summary import require_writable, write_json
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def ending(summary: Any, json: Path | None) -> Iterator[None]:  # noqa: ANN401 -
     except UsageError as error:
         raise told(error) from None
     except Exception as error:  # noqa: BLE001 - the last place before the process ends
-        cause = _told_cause(error)
+        cause = told_cause(error)
         if isinstance(cause, UsageError):
             raise told(cause) from None
         if not isinstance(cause, TandemError):
@@ -61,17 +62,22 @@ def told(error: TandemError) -> typer.Exit:
     return typer.Exit(error.exit_code)
 
 
-def _told_cause(error: BaseException) -> BaseException:
-    """The error of ours that a worker raised, inside what Ray wraps around it."""
+def told_cause(error: BaseException) -> BaseException:
+    """The error of ours that a worker raised, inside what Ray wraps around it.
+
+    What Lance says of an object store that failed is made one.
+    """
     seen: BaseException | None = error
+    failed = None
     while seen is not None:
+        failed = seen if is_store_fault(seen) else failed
         inner = getattr(seen, "cause", None)
         if isinstance(inner, TandemError):
             return inner
         if isinstance(seen, TandemError) and "Traceback" not in str(seen):
             return seen
         seen = inner if isinstance(inner, BaseException) else seen.__cause__
-    return error
+    return error if failed is None else store_fault(failed)
 
 
 def _write(summary: Any, json: Path | None) -> None:  # noqa: ANN401

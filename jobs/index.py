@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from jobs.display import Display, duration, show_table, stdout
+from jobs.display import duration, show_table, stdout
 from jobs.ending import ending, interruptible
+from jobs.log_lines import progress_of, told_summary
 from jobs.options import (
     ConfigArgument,
     DeleteOption,
@@ -107,13 +108,15 @@ def run_index(config: Config, summary: IndexSummary, request: Request | None = N
         config.require_corpus()
     from pipelines.cluster import connected
 
-    display = Display()
+    display = progress_of("index", summary.run)
     with connected():
         from pipelines.indexing import index as flow
 
         with interruptible(display.say) as interrupt:
             flow(config, summary, display, request, interrupt=interrupt)
-    show_index(config, summary)
+        told = told_summary("index", summary)
+    if not told:
+        show_index(config, summary)
 
 
 def show_index(config: Config, summary: IndexSummary) -> None:

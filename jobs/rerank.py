@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from jobs.display import Display, duration, show_table, stdout
+from jobs.display import duration, show_table, stdout
 from jobs.ending import ending, interruptible
+from jobs.log_lines import progress_of, told_summary
 from jobs.options import ConfigArgument, JsonOption, SetOption
 from pipelines.config import Config
 from pipelines.config_file import load_config
@@ -41,14 +42,16 @@ def run_rerank(
     config.require_queries()
     from pipelines.cluster import connected
 
-    display = Display()
+    display = progress_of("rerank", summary.run)
     with connected():
         from pipelines.rerank_job import RerankRequest
         from pipelines.reranking import rerank as flow
 
         with interruptible(display.say) as interrupt:
             flow(config, summary, display, RerankRequest(limit, reuse), interrupt=interrupt)
-    show_rerank(summary)
+        told = told_summary("rerank", summary)
+    if not told:
+        show_rerank(summary)
 
 
 def show_rerank(summary: RerankSummary) -> None:

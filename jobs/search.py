@@ -60,10 +60,11 @@ def find(config: Config, summary: SearchSummary, top: int) -> None:
     text = normalise(summary.query)
     if not text:
         raise UsageError("The query is empty; name something to search for.")
-    dataset = open_live(Place.of(config.table))
+    place = Place.of(config.table)
+    dataset = open_live(place)
     settings = config.encoder
     spec = describe_encoder(
-        locate(settings.model, settings.revision, "encoder"),
+        locate(settings.model, settings.revision, "encoder", place.options),
         prompt=settings.prompt,
         trust_remote_code=settings.model in config.trust.remote_code,
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import ray
+from collections.abc import Callable
+from dataclasses import replace
 
 from pipelines.cluster import run_tasks
 from pipelines.config import Encoder, Reranker
 from pipelines.models.computing import Computing, choose, means_here
 from pipelines.models.specs import EncoderSpec, ScorerSpec
 from pipelines.resources import Stages
+from pipelines.storage.stores import Options
+from pipelines.waiting import waited_for
 
 _WHY = {
     "bfloat16": "which {where} computes in",
@@ -18,16 +21,25 @@ _WHY = {
 
 
 def computing(
-    wanted: Encoder | Reranker, stages: Stages, spec: EncoderSpec | ScorerSpec
+    wanted: Encoder | Reranker,
+    stages: Stages,
+    spec: EncoderSpec | ScorerSpec,
+    store: Options,
+    say: Callable[[str], None],
 ) -> Computing:
     """What a stage's actors compute a model with; a task asks one of their nodes.
+
+    `store` opens the object store that the model may come from. Where the node has to come first,
+    that is said.
 
     Raises:
         ModelError: what is configured cannot be there.
     """
     options = stages.actor if stages.actor_gpus else stages.task
     ((ref,),) = run_tasks(means_here, [(bool(stages.actor_gpus),)], **options)
-    return choose(wanted.backend, wanted.dtype, ray.get(ref), spec)
+    return replace(
+        choose(wanted.backend, wanted.dtype, waited_for(ref, stages, say), spec), store=store
+    )
 
 
 def way(

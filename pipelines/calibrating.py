@@ -6,13 +6,11 @@ What was calibrated is kept beside the table, so that all runs with an encoder c
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
-from pyarrow import feather
 from ray.data import TaskPoolStrategy
 
 from pipelines.cluster import collected, run_tasks
@@ -21,11 +19,14 @@ from pipelines.corpus.identity import as_hashes, passage
 from pipelines.corpus.read.ray_source import wanted_documents
 from pipelines.errors import NotPublished, UsageError
 from pipelines.index_job import Job, Source
+from pipelines.models.on_node import on_this_node
 from pipelines.models.specs import NEIGHBOURS, Calibrated, EncoderSpec, Metric, Quantised
 from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.planning import Found
 from pipelines.progress import Progress
-from pipelines.table.files import write_arrow
+from pipelines.storage.arrow_files import read_arrow, write_arrow
+from pipelines.storage.places import AnyPath
+from pipelines.storage.stores import Options
 from pipelines.table.schema import HASH_BYTES
 
 # Texts to calibrate on and to compare, together: so many, and no fewer than these.
@@ -35,7 +36,7 @@ _LEAST_TEXTS = 128
 _GROUPS = 8
 _CHUNKS_OF_A_BLOCK = 200
 _HASHES = 1 << 16  # by their first two bytes
-# Networks that are kept, the last ones used.
+# Networks that are kept, the last ones made.
 _KEPT = 3
 _IDS = pa.list_(pa.int32())
 
@@ -74,32 +75,34 @@ def _calibrate(job: Job, source: Source, found: Found, progress: Progress) -> Ca
             f"{len(rows)}; set encoder.dtype to auto."
         )
     metric, threads = job.config.index.metric, job.stages.threads
-    arguments = (source.spec, tokens.take(rows), metric, threads)
+    arguments = (source.spec, job.place.options, tokens.take(rows), metric, threads)
     ((ref,),) = run_tasks(_calibrate_there, [arguments], **job.stages.actor)
     made: Calibrated = ray.get(ref)
     return made
 
 
-def _calibrate_there(spec: EncoderSpec, tokens: Tokens, metric: Metric, threads: int) -> Calibrated:
+def _calibrate_there(
+    spec: EncoderSpec, store: Options, tokens: Tokens, metric: Metric, threads: int
+) -> Calibrated:
     """A task; only a worker loads what computes models."""
     from pipelines.models.quantised import calibrate
 
-    return calibrate(spec, tokens, metric, threads)
+    return calibrate(on_this_node(spec, store), tokens, metric, threads)
 
 
-def _read(file: Path) -> Calibrated:
-    row = feather.read_table(str(file)).to_pylist()[0]
-    file.touch()
+def _read(file: AnyPath) -> Calibrated:
+    row = read_arrow(file).to_pylist()[0]
     return Calibrated(Quantised(row.pop("graph"), row.pop("weights")), **row)
 
 
-def _keep(file: Path, made: Calibrated) -> None:
+def _keep(file: AnyPath, made: Calibrated) -> None:
     values = asdict(made)
     values |= values.pop("network")
     types = {"graph": pa.large_binary(), "weights": pa.large_binary()}
     columns = {name: pa.array([value], types.get(name)) for name, value in values.items()}
     write_arrow(file, pa.table(columns))
-    others = sorted(file.parent.iterdir(), key=lambda other: other.stat().st_mtime)
+    kept: list[AnyPath] = list(file.parent.glob("*.arrow"))
+    others = sorted(kept, key=lambda other: other.stat().st_mtime)
     for other in others[:-_KEPT]:
         other.unlink(missing_ok=True)
 

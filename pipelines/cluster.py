@@ -17,8 +17,12 @@ from ray.data import DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.corpus.claims import Claims
+from pipelines.logs import json_wanted
 from pipelines.progress import Tally, Tell
-from pipelines.resources import Node, Stages
+from pipelines.resources import Cluster, Node, Stages
+
+# Of a group of nodes without a limit.
+_MOST_NODES = 1000
 
 
 @contextmanager
@@ -44,6 +48,8 @@ def connected() -> Iterator[None]:
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
     # It is on, as it should be; a line at every start says no more.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    if json_wanted():
+        started["logging_config"] = ray.LoggingConfig(encoding="JSON", log_level="INFO")
     ray.init(logging_level=logging.WARNING, log_to_driver=False, **started)
     try:
         yield
@@ -56,6 +62,22 @@ def cluster_nodes() -> list[Node]:
     living = (node["Resources"] for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
     nodes = [Node(found.get("CPU", 0.0), found.get("GPU", 0.0)) for found in living]
     return sorted((node for node in nodes if node.cpus), key=lambda node: (node.cpus, node.gpus))
+
+
+def whole_cluster() -> Cluster:
+    """The nodes that are there, and those that may come.
+
+    An autoscaler tells what it may add. A cluster that was joined may get others, too; one that
+    this process started does not.
+    """
+    here = cluster_nodes()
+    told = ray._private.state.state.get_cluster_config()
+    coming: list[Node] = []
+    for group in told.node_group_configs if told else ():
+        node = Node(group.resources.get("CPU", 0), group.resources.get("GPU", 0))
+        most = _MOST_NODES if group.max_count < 0 else group.max_count
+        coming += [node] * max(most - here.count(node), 0)
+    return Cluster(here, coming, open=told is None and bool(os.environ.get("RAY_ADDRESS")))
 
 
 def tasks_at_once(stages: Stages) -> int:
@@ -79,6 +101,8 @@ def quiet_ray_data() -> None:
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
+    # Nodes may take long to come; a run says itself that it waits for them.
+    context.execution_no_progress_timeout_s = -1
     # How long each of several stages worked that run as one: a number a block.
     context.per_stage_map_timing = True
     logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -75,7 +75,7 @@ def own_commit(place: Place, base: Base, key: str) -> DataCommit | None:
 
     Not if it was refused, or has been `live`: then this run starts from `live` again.
     """
-    newest = lance.dataset(place.dataset) if place.exists() else None
+    newest = place.open() if place.exists() else None
     found = data_commit(newest) if newest else None
     if newest is None or found is None or found.key != key or found.version == base.live:
         return None

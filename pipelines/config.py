@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from pipelines.errors import UsageError
 
@@ -14,6 +14,7 @@ Backend = Literal["auto", "torch", "openvino"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Paths = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+StorageOptions = dict[str, str]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -25,7 +26,10 @@ class Section(BaseModel):
 
 
 class Corpus(Section):
-    """Where the documents are, and which columns hold what."""
+    """Where the documents are, and which columns hold what.
+
+    `storage_options` open the paths of an object store; null stands for the table's.
+    """
 
     format: Literal["parquet", "jsonl", "csv", "text", "markdown", "beir", "lance", "pydocs"]
     paths: Paths
@@ -33,6 +37,7 @@ class Corpus(Section):
     text: str = "text"
     title: str = "title"
     metadata: Names = ()
+    storage_options: StorageOptions | None = None
 
     @property
     def id_column(self) -> str:
@@ -71,10 +76,15 @@ class Encoder(Section):
 
 
 class Table(Section):
-    """The LanceDB table."""
+    """The LanceDB table: a folder, or `s3://bucket/folder`.
+
+    `storage_options` are Lance's, for an object store: endpoint, region, credentials. What they
+    leave out comes from the environment.
+    """
 
     uri: str
     name: Name = "chunks"
+    storage_options: StorageOptions = {}
 
 
 class Index(Section):
@@ -112,7 +122,7 @@ class Columns(Section):
 
 
 class Queries(Section):
-    """The query log, and where its candidates come from."""
+    """The query log, and where its candidates come from; `storage_options` as the corpus's."""
 
     format: Literal["jsonl", "parquet", "trec", "beir"]
     paths: Paths
@@ -124,6 +134,7 @@ class Queries(Section):
     hybrid: bool = False
     filter: dict[str, Any] = {}
     qrels: str | None = None
+    storage_options: StorageOptions | None = None
 
 
 class Reranker(Section):
@@ -142,17 +153,32 @@ class Reranker(Section):
 class Output(Section):
     """Where a rerank run writes; `{date}` stands for the day it starts.
 
-    Training data are made of at most `training_queries` queries, none with 0.
+    Training data are made of at most `training_queries` queries, none with 0. `storage_options` as
+    the corpus's.
     """
 
     path: str = "runs/rerank"
     training_queries: Annotated[int, Field(ge=0)] = 10_000
+    storage_options: StorageOptions | None = None
+
+
+class Between(Section):
+    """A pool that grows and shrinks with its queue; where nothing is to be done there is none."""
+
+    min: Annotated[int, Field(ge=0)] = 0
+    max: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Between:
+        if self.min > self.max:
+            raise ValueError(f"min is {self.min} and max {self.max}; at most max is allowed")
+        return self
 
 
 class Pool(Section):
     """How many actors a model gets, and what each of them owns."""
 
-    actors: Auto | Positive = "auto"
+    actors: Auto | Positive | Between = "auto"
     gpus: Auto | Annotated[float, Field(ge=0, allow_inf_nan=False)] = "auto"
     cpus: Auto | Annotated[float, Field(gt=0, allow_inf_nan=False)] = "auto"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ from pydantic import ValidationError
 from pipelines.config import Config
 from pipelines.config_faults import sentence
 from pipelines.errors import InputMissing, UsageError
+from pipelines.storage.places import is_url
+from pipelines.storage.stores import STORES
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)b?\s*", re.IGNORECASE)
-# What pydantic's kinds of faults mean to a user.
 _PATHS = {("table", "uri"), ("output", "path"), ("queries", "qrels"), ("queries", "topics")}
+# Options of a store that nobody is to read.
+_SECRET = re.compile(r"secret|token|key|password|credential|sas", re.IGNORECASE)
 _MODELS = {("encoder", "model"), ("reranker", "model"), ("trust", "remote_code")}
 
 
@@ -69,9 +72,12 @@ def parse_config(raw: dict[str, Any]) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise UsageError(sentence(error)) from None
-    for key, value in (("table.uri", config.table.uri), ("output.path", config.output.path)):
-        if "://" in value:
-            raise UsageError(f"{key} is {value!r}; a folder of the file system is allowed.")
+    config = _with_storage_options(config)
+    for key, value in _places(config):
+        scheme, url, rest = value.partition("://")
+        if url and (scheme not in STORES or not rest.partition("/")[0]):
+            stores = " or ".join(f"{store}://bucket/…" for store in STORES)
+            raise UsageError(f"{key} is {value!r}; a path is allowed, or {stores}.")
     if config.queries and (config.queries.format == "trec") != (config.queries.topics is not None):
         raise UsageError(
             "queries.topics names the file with the topics' texts; queries.format trec needs it, "
@@ -89,9 +95,38 @@ def parse_config(raw: dict[str, Any]) -> Config:
 
 
 def resolved(config: Config) -> str:
-    """The configuration as YAML, every default in its place."""
+    """The configuration as YAML, every default in its place and no secret."""
     raw: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    for section in raw.values():
+        options = section.get("storage_options", {})
+        options |= {key: "***" for key in options if _SECRET.search(key)}
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).rstrip()
+
+
+def _places(config: Config) -> Iterator[tuple[str, str]]:
+    """The keys that may name an object store, and what they name."""
+    yield "table.uri", config.table.uri
+    yield "output.path", config.output.path
+    if config.corpus and config.corpus.format != "pydocs":
+        yield from (("corpus.paths", path) for path in config.corpus.paths)
+    if config.queries:
+        yield from (("queries.paths", path) for path in config.queries.paths)
+        for key in ("qrels", "topics"):
+            if value := getattr(config.queries, key):
+                yield f"queries.{key}", value
+
+
+def _with_storage_options(config: Config) -> Config:
+    """Sections that name no storage options have those of the table."""
+    own = {"storage_options": config.table.storage_options}
+    sections = {"corpus": config.corpus, "queries": config.queries, "output": config.output}
+    return config.model_copy(
+        update={
+            name: section.model_copy(update=own)
+            for name, section in sections.items()
+            if section is not None and section.storage_options is None
+        }
+    )
 
 
 def _format(raw: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever YAML holds
@@ -126,7 +161,7 @@ def _absolute(raw: dict[str, Any], folder: Path, modules: bool) -> None:
         if not isinstance(values, dict):
             continue
         for key, value in values.items():
-            if (section, key) in _PATHS and isinstance(value, str) and "://" not in value:
+            if (section, key) in _PATHS and isinstance(value, str):
                 values[key] = _path(folder, value)
             elif (section, key) in _MODELS:
                 values[key] = _each(value, lambda name: _model(folder, name))
@@ -146,6 +181,8 @@ def _each(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - wh
 
 
 def _path(folder: Path, value: str) -> str:
+    if is_url(value):
+        return value
     # Unlike Path.expanduser this leaves the home of nobody as it is.
     return str(folder / os.path.expanduser(value))  # noqa: PTH111
 
@@ -159,7 +196,7 @@ def _model(folder: Path, name: str) -> str:
 def _entry(folder: Path, name: str) -> str:
     """A file, a folder or a glob; what the folder itself is called is no part of the glob."""
     entry = _path(folder, name)
-    if glob.has_magic(name) and not Path(entry).exists():
+    if not is_url(name) and glob.has_magic(name) and not Path(entry).exists():
         return _path(Path(glob.escape(str(folder))), name)
     return entry
 

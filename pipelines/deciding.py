@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,11 @@ import pyarrow.compute as pc
 from pipelines.corpus.buckets import by_document, by_hash
 from pipelines.corpus.identity import digest
 from pipelines.corpus.plan import Absent, DocumentPlan, make_plan, plan_deletions
+from pipelines.storage.places import AnyPath
 from pipelines.table import ledger, live_rows
 from pipelines.table.commit import Addresses
 from pipelines.table.settle import Settled, settle
+from pipelines.table.snapshot import Snapshot
 
 Numbers = npt.NDArray[np.int32]
 
@@ -182,15 +183,15 @@ def _key(wanted: pa.Table, gone: pa.Array) -> bytes:
     return digest(*fields, *sorted(gone.to_pylist()))
 
 
-def bucket_live(uri: str, version: int, fragments: list[int], buckets: int) -> list[pa.Table]:
+def bucket_live(snapshot: Snapshot, fragments: list[int], buckets: int) -> list[pa.Table]:
     """A task: the published rows of some fragments by document, and their vectors by hash."""
-    rows, locations = live_rows.read_rows(uri, version, fragments)
+    rows, locations = live_rows.read_rows(snapshot, fragments)
     return [*by_document(rows, buckets), *by_hash(locations, buckets)]
 
 
 def bucket_staged(
-    files: list[tuple[int, Path]], making: ledger.Making, dataset: str, buckets: int
+    files: list[tuple[int, AnyPath]], making: ledger.Making, data: AnyPath, buckets: int
 ) -> list[pa.Table]:
     """A task: the staged rows of some entries by document, and their vectors by hash."""
-    rows, locations = ledger.read_rows(files, making, dataset)
+    rows, locations = ledger.read_rows(files, making, data)
     return [*by_document(rows, buckets), *by_hash(locations, buckets)]

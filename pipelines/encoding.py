@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipelines.backend import way
+from pipelines.backend import computing, way
 from pipelines.calibrating import calibrated
 from pipelines.cluster import Shared
 from pipelines.index_job import Job
@@ -27,6 +27,8 @@ def choose_encoding(
         return None
     spec, stages, wanted = job.source.spec, job.stages, job.config.encoder
     chosen = job.source.computing
+    if chosen is None:
+        chosen = computing(wanted, stages, spec, job.place.options, progress.say)
     if chosen.dtype == "int8":
         made = calibrated(job, job.source, found, progress)
         chosen = replace(chosen, quantised=Shared(made.network))

@@ -6,6 +6,7 @@ TandemError                1
 │   └── ModelError         2  a model that cannot be found, loaded or used
 ├── NotPublished           3  the gate, the quarantine limit or an empty corpus held it back
 ├── TableHeld              4  another run holds the table, or committed first
+├── StorageFault           1  an object store cannot be reached, or refuses
 └── Interrupted            1  stopped by a signal; what was done is staged
 """
 
@@ -40,6 +41,10 @@ class TableHeld(TandemError):  # noqa: N818
     """Another run changed the table while this one worked."""
 
     exit_code = 4
+
+
+class StorageFault(TandemError):  # noqa: N818
+    """An object store cannot be reached, or refuses; nothing is known of what stands there."""
 
 
 class Interrupted(TandemError):  # noqa: N818

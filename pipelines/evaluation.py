@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pipelines.config import Config
@@ -24,6 +23,7 @@ from pipelines.report.depth import by_depth
 from pipelines.report.judged import judge
 from pipelines.report.metrics import most_changed
 from pipelines.report.reranked import read_reranked
+from pipelines.storage.places import AnyPath
 from pipelines.summary import EvaluateSummary
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live
@@ -78,7 +78,7 @@ def evaluate(config: Config, summary: EvaluateSummary, only: set[str] | None = N
 
 
 def _compare_by_query(
-    summary: EvaluateSummary, folder: Path, qrels: Mapping[str, Mapping[str, int]]
+    summary: EvaluateSummary, folder: AnyPath, qrels: Mapping[str, Mapping[str, int]]
 ) -> None:
     """The sweep over depth, and the queries that reranking changed most."""
     rows = read_reranked(folder, qrels.keys())
@@ -98,7 +98,7 @@ def _compare_by_query(
     )
 
 
-def _cost(config: Config, folder: Path) -> dict[str, Any]:
+def _cost(config: Config, folder: AnyPath) -> dict[str, Any]:
     """What the two stages did, and what a cross-encoder alone would have to."""
     place = Place.of(config.table)
     record = folder / SUMMARY

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import lance
-
 from pipelines.cluster import runner
 from pipelines.errors import NotPublished
 from pipelines.index_job import Job
@@ -32,7 +30,7 @@ def finish(
         summary.gate = earlier[0].gate
         return earlier[0]
     config, plan, live = job.config, found.plan, found.base.live
-    dataset = lance.dataset(job.place.dataset)
+    dataset = job.place.open()
     require_lineage(dataset, done)
     if upkeep.compaction_due(dataset):
         with clock.stage("compact"), progress.track("Compact", "rows", lambda: (0, 0)):
@@ -43,7 +41,7 @@ def finish(
     with clock.stage("gate"), progress.track("Check", "rows", lambda: (0, 0)):
         checked = set()
         if live is not None and not found.rules.fresh:
-            before = lance.dataset(job.place.dataset, version=live)
+            before = job.place.open(live)
             checked = {part.fragment_id for part in before.get_fragments()}
         gone = 0 if job.request.asked_for_deletions else plan.documents["gone"]
         result = gate.inspect_version(

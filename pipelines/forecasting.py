@@ -9,7 +9,7 @@ know their chunks; of these only ids, hashes and lengths are kept.
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,9 @@ def forecast(
     """
     clock = Clock()
     with clock.stage("start"):
-        job = prepare(config, request or Request(), models)
+        job = prepare(config, request or Request(), models, progress.say)
+    summary.resources = asdict(job.stages)
+    progress.say(job.stages.sentence())
     with closing(job.tally):
         found = look(job, "", clock, progress)
         summary.base_version = summary.live = found.base.live

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.backend import computing
-from pipelines.cluster import TallyActor, cluster_nodes, one_clock, quiet_ray_data
+from pipelines.cluster import TallyActor, one_clock, quiet_ray_data, whole_cluster
 from pipelines.config import Config
 from pipelines.corpus.chunker import ChunkerSettings, chunker_settings
 from pipelines.corpus.plan import Facts
@@ -43,7 +43,7 @@ def describe_configured(config: Config) -> EncoderSpec:
     """The encoder that the configuration names."""
     encoder = config.encoder
     trusted = encoder.model in config.trust.remote_code
-    located = locate(encoder.model, encoder.revision, "encoder")
+    located = locate(encoder.model, encoder.revision, "encoder", Place.of(config.table).options)
     return describe_encoder(located, prompt=encoder.prompt, trust_remote_code=trusted)
 
 
@@ -58,7 +58,10 @@ REAL_MODELS = Models(describe_configured, _encode_chunks)
 
 @dataclass(frozen=True)
 class Source:
-    """The corpus, and what turns it into vectors."""
+    """The corpus, and what turns it into vectors.
+
+    `computing` is None as long as no node is there that could tell.
+    """
 
     pieces: list[Piece]
     groups: list[Group]
@@ -66,7 +69,7 @@ class Source:
     spec: EncoderSpec
     stage: type[Any]
     chunker: ChunkerSettings
-    computing: Computing
+    computing: Computing | None
 
     @property
     def fingerprints(self) -> Fingerprints:
@@ -103,14 +106,14 @@ class Shape:
         return Making.of(self.fingerprints, self.schema)
 
 
-def prepare(config: Config, request: Request, models: Models) -> Job:
+def prepare(config: Config, request: Request, models: Models, say: Callable[[str], None]) -> Job:
     """Fit the run to the cluster, list the corpus and describe the encoder.
 
     Raises:
         UsageError: the configuration names what does not exist or cannot be.
     """
     quiet_ray_data()
-    stages = plan_stages(cluster_nodes(), config.resources.encoder, "resources.encoder")
+    stages = plan_stages(whole_cluster(), config.resources.encoder, "resources.encoder")
     place, tally = Place.of(config.table), TallyActor()
     watch = Watch(tally.read, one_clock())
     if request.delete is not None:
@@ -124,7 +127,9 @@ def prepare(config: Config, request: Request, models: Models) -> Job:
     chunker = chunker_settings(config.chunking, spec.tokenizer, spec.prompt, spec.max_tokens)
     largest = config.limits.max_document_bytes
     mapped = Mapped(corpus.id_column, corpus.text, corpus.title, corpus.metadata, largest)
-    chosen = computing(config.encoder, stages, spec)
+    chosen = None
+    if not stages.awaited:  # else a run that encodes nothing would wait for a node
+        chosen = computing(config.encoder, stages, spec, place.options, say)
     source = Source(pieces, groups, mapped, spec, models.stage(), chunker, chosen)
     return Job(config, request, place, stages, tally, watch, source)
 

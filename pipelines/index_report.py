@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-import lance
 import numpy as np
 
 from pipelines import quarantine
@@ -20,6 +19,7 @@ from pipelines.report.histograms import Lengths, histogram
 from pipelines.report.html import render_index
 from pipelines.report.origin import examples, software
 from pipelines.report.pages import Check, Heading, IndexPage, Model, Origin, Quarantined
+from pipelines.storage.places import write_bytes
 from pipelines.summary import IndexSummary
 from pipelines.table.gate import MOST_UNCOVERED
 
@@ -67,8 +67,7 @@ def reported(job: Job, summary: IndexSummary, throughput: Throughput) -> Iterato
 
 def _write(job: Job, summary: IndexSummary, throughput: Throughput, refusal: str | None) -> None:
     path = job.place.runs / f"{summary.run}.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_index(index_page(job, summary, throughput, refusal)), encoding="utf-8")
+    write_bytes(path, render_index(index_page(job, summary, throughput, refusal)).encode())
     summary.report = str(path)
 
 
@@ -143,7 +142,7 @@ def _lengths(job: Job, summary: IndexSummary) -> Lengths | None:
     """How long the chunks of the version are that the run leaves, by a sample of a large one."""
     if summary.version is None or job.source is None:
         return None
-    dataset = lance.dataset(job.place.dataset, version=summary.version)
+    dataset = job.place.open(summary.version)
     rows = dataset.count_rows()
     if not rows:
         return None

@@ -32,6 +32,7 @@ from pipelines.finishing import finish, published, purge_if_asked
 from pipelines.index_job import REAL_MODELS, Job, Models, prepare
 from pipelines.index_report import Throughput, reported
 from pipelines.interrupt import Interrupt
+from pipelines.metrics import metered
 from pipelines.models.computing import Computing
 from pipelines.planning import Found, look, missing_documents
 from pipelines.progress import Progress
@@ -50,6 +51,7 @@ from pipelines.table.publish import (
 from pipelines.table.records import keep_record, recorded
 from pipelines.table.reuse import FindVectors
 from pipelines.table.stage import Stage
+from pipelines.waiting import waiting_told
 
 # About ten seconds of one actor's work, and at least 256 chunks; a GPU does a hundred times more.
 _FRAGMENT_ROWS = {"cpu": 2048, "gpu": 131_072}
@@ -76,7 +78,7 @@ def index(
     request, interrupt = request or Request(), interrupt or Interrupt()
     clock = Clock(summary.seconds)
     with clock.stage("start"):
-        job = prepare(config, request, models)
+        job = prepare(config, request, models, progress.say)
     summary.resources = asdict(job.stages)
     summary.config_digest = digest(config.model_dump_json()).hex()
     if job.source is not None:
@@ -86,6 +88,7 @@ def index(
     throughput = Throughput()
     with (
         closing(job.tally),
+        metered("index", job.place.name, job.tally.read, summary),
         leased(job.place.lease, summary.run, request.wait, progress.say) as lease,
         recorded(job.place, summary),
         reported(job, summary, throughput),
@@ -146,6 +149,7 @@ def _stage_missing(
         with (
             interrupt.draining(job.tally.stop),
             progress.track("Encode", "chunks", lambda: _encoded(job.tally.read(), total)),
+            waiting_told(job.stages, lambda: "encoders" in job.tally.read(), progress.say),
         ):
             _encode_and_stage(job, found, summary, chosen)
     survey.read_ledger(found.shape, summary.run)
@@ -188,7 +192,7 @@ def _encode_and_stage(job: Job, found: Found, summary: IndexSummary, chosen: Com
             ),
             batch_size=_fragment_rows(stages, plan.documents["missing"]),
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=stages.actors),
+            compute=ActorPoolStrategy(**stages.pool),
             **stages.actor,
         )
         stage = Stage(sink_of(job, found, summary), tally.tell)
@@ -210,12 +214,13 @@ def _encode_and_stage(job: Job, found: Found, summary: IndexSummary, chosen: Com
 def _watched(stages: Stages, encoder: str) -> list[Watched]:
     """The pipeline's stages, as they stand in the table of what they did."""
     readers = stages.readers
+    came: bool | str = "encoders" if stages.most else True
     return [
         Watched("read", DOCUMENTS, readers, rows="documents"),
         Watched("chunk", Chunk.__name__, readers, rows="chunks"),
         Watched("look up", FindVectors.__name__, readers),
         Watched("claim", Claim.__name__, readers),
-        Watched("encode", encoder, stages.actors, actors=True, tokens="encoded_tokens"),
+        Watched("encode", encoder, stages.actors, came, tokens="encoded_tokens"),
         Watched("stage", Stage.__name__, readers, sink=True),
     ]
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,10 +34,12 @@ from pipelines.corpus.read.ray_source import inspect_group, wanted_documents
 from pipelines.deciding import Plan, Rules, bucket_live, bucket_staged, decide_bucket
 from pipelines.index_job import Job, Shape, shape_of
 from pipelines.progress import Progress
+from pipelines.storage.places import AnyPath
 from pipelines.summary import Clock
 from pipelines.table import ledger
 from pipelines.table.publish import Base, open_base, open_live
 from pipelines.table.reuse import Known, sorted_shard
+from pipelines.table.snapshot import Snapshot
 from pipelines.table.vector_index import changed_settings
 
 _FRAGMENTS_A_TASK = 8
@@ -61,7 +62,7 @@ class Survey:
         self._keys: list[list[Any]] = []
         self._live: list[list[Any]] = []
         self._staged: list[list[Any]] = []
-        self.entries: list[Path] = []
+        self.entries: list[AnyPath] = []
         self._wanted: list[list[Any]] = []
 
     def read_corpus(self, done: Callable[[int], None]) -> Facts:
@@ -87,12 +88,12 @@ class Survey:
         """Read ids, hashes and addresses of the published rows."""
         if not self._fragments or self._base.dataset is None:
             return
-        uri, version = self._base.dataset.uri, self._base.dataset.version
+        snapshot = Snapshot.of(self._base.dataset)
         steps = range(0, len(self._fragments), _FRAGMENTS_A_TASK)
         parts = [self._fragments[start : start + _FRAGMENTS_A_TASK] for start in steps]
         self._live = run_tasks(
             bucket_live,
-            [(uri, version, part, self.buckets) for part in parts],
+            [(snapshot, part, self.buckets) for part in parts],
             2 * self.buckets,
             **self._job.stages.task,
         )
@@ -105,7 +106,7 @@ class Survey:
         parts = [numbered[start : start + _ENTRIES_A_TASK] for start in steps]
         self._staged = run_tasks(
             bucket_staged,
-            [(part, shape.making, self._job.place.dataset, self.buckets) for part in parts],
+            [(part, shape.making, self._job.place.data, self.buckets) for part in parts],
             2 * self.buckets,
             **self._job.stages.task,
         )
@@ -145,9 +146,9 @@ class Survey:
             tuple(refs[self.buckets + bucket] for refs in tables) for bucket in range(count)
         ]
         shards = run_tasks(sorted_shard, arguments, **self._job.stages.task)
-        version = self._base.dataset.version if self._base.dataset else None
-        place = self._job.place.dataset
-        return Known(Shards([refs[0] for refs in shards]), count, place, version, self.entries)
+        snapshot = Snapshot.of(self._base.dataset) if self._base.dataset else None
+        place = self._job.place
+        return Known(Shards([refs[0] for refs in shards]), count, place, snapshot, self.entries)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import lance
 
 from pipelines.backend import computing, way
-from pipelines.cluster import TallyActor, cluster_nodes, one_clock, quiet_ray_data, runner
+from pipelines.cluster import TallyActor, one_clock, quiet_ray_data, runner, whole_cluster
 from pipelines.config import Config, Queries
 from pipelines.errors import UsageError
 from pipelines.index_job import describe_configured
@@ -81,6 +81,7 @@ class Job:
     scoring: Stages
     tally: TallyActor
     watch: Watch
+    say: Callable[[str], None]
 
     @property
     def searches(self) -> bool:
@@ -96,7 +97,7 @@ class Job:
         """
         settings = self.config.encoder
         wanted = settings.model_copy(update={"dtype": settings.query_dtype})
-        return computing(wanted, self.encoding, self.encoder)
+        return computing(wanted, self.encoding, self.encoder, self.place.options, self.say)
 
     @cached_property
     def same_ids(self) -> bool | None:
@@ -157,7 +158,13 @@ class Job:
         summary.resources = {"encoder": asdict(self.encoding), "scorer": asdict(self.scoring)}
 
 
-def prepare(config: Config, request: RerankRequest, models: RerankModels, run: str) -> Job:
+def prepare(
+    config: Config,
+    request: RerankRequest,
+    models: RerankModels,
+    run: str,
+    say: Callable[[str], None],
+) -> Job:
     """Fit the run to the cluster, read the log and describe the models.
 
     Raises:
@@ -167,9 +174,9 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
     queries, place = config.require_queries(), Place.of(config.table)
     require_writable(output_folder(config) / "summary.json", "output.path")
     dataset = open_live(place)
-    nodes = cluster_nodes()
-    encoding = plan_stages(nodes, config.resources.encoder, "resources.encoder")
-    scoring = plan_stages(nodes, config.resources.scorer, "resources.scorer")
+    cluster = whole_cluster()
+    encoding = plan_stages(cluster, config.resources.encoder, "resources.encoder")
+    scoring = plan_stages(cluster, config.resources.scorer, "resources.scorer")
     where = _search_of(queries, dataset)
     path = judgements(config)
     qrels = load_judgements(path) if path else {}
@@ -178,7 +185,7 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
     scorer, scores, store = None, None, None
     if config.reranker.model != NO_RERANKER:
         scorer = models.describe_scorer(config)
-        scores = computing(config.reranker, scoring, scorer)
+        scores = computing(config.reranker, scoring, scorer, place.options, say)
         key = scorer_key(scorer.fingerprint, scorer.max_length, scores.dtype)
         store = Store(score_place(place), run, key, datetime.now(UTC).date())
     log, tally = read_log(queries, request.limit, runner(encoding)), TallyActor()
@@ -200,6 +207,7 @@ def prepare(config: Config, request: RerankRequest, models: RerankModels, run: s
         scoring,
         tally,
         Watch(tally.read, one_clock()),
+        say,
     )
 
 
@@ -218,7 +226,7 @@ def _search_of(queries: Queries, dataset: lance.LanceDataset) -> Where:
 def _describe_scorer(config: Config) -> ScorerSpec:
     reranker = config.reranker
     return describe_scorer(
-        locate(reranker.model, reranker.revision, "scorer"),
+        locate(reranker.model, reranker.revision, "scorer", Place.of(config.table).options),
         max_length=reranker.max_length,
         label=reranker.label,
         trust_remote_code=reranker.model in config.trust.remote_code,

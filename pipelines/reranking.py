@@ -22,6 +22,7 @@ import pyarrow as pa
 from pipelines import quarantine
 from pipelines.config import Config
 from pipelines.interrupt import Interrupt
+from pipelines.metrics import metered
 from pipelines.progress import Progress
 from pipelines.queries.outputs import (
     REPORT,
@@ -78,13 +79,14 @@ def rerank(
     request, interrupt = request or RerankRequest(), interrupt or Interrupt()
     clock = Clock(summary.seconds)
     with clock.stage("start"):
-        job = prepare(config, request, models, summary.run)
+        job = prepare(config, request, models, summary.run, progress.say)
     job.describe(summary)
     progress.say(job.announcement())
 
     folder = output_folder(config)
     with (
         closing(job.tally),
+        metered("rerank", job.place.name, job.tally.read, summary),
         leased(folder / ".lease", summary.run, refusal=_HELD.format(folder=folder)),
     ):
         with (

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from pipelines.config import Pool
+from pipelines.config import Between, Pool
 from pipelines.errors import UsageError
 
 TASK_CPUS = 0.25
 _LEFT_FREE_CPUS = 0.5
 _STEP_CPUS = 0.01
+# More than a cluster will have: how many actors there are is then up to its nodes.
+_MANY = 10_000
 # A GPU's actor prepares batches on a CPU of its own.
 _CPUS_BESIDE_GPU = 1.0
 
@@ -34,11 +36,13 @@ class Stages:
     """The plan for one model and the stages around it.
 
     Attributes:
-        actors: how many load the model.
+        actors: how many load the model when the work begins.
         actor_cpus, actor_gpus: what each of them owns, logically.
         threads: what torch may use in each.
         task_cpus: what a task of any other stage asks for.
         readers: how many tasks can read at once.
+        most: how many there may be in the end, None if they stay as many.
+        awaited: none can start before a node comes that is not there yet.
     """
 
     actors: int
@@ -47,6 +51,28 @@ class Stages:
     threads: int
     task_cpus: float
     readers: int
+    most: int | None = None
+    awaited: bool = False
+
+    def sentence(self) -> str:
+        """The plan for people."""
+        of = f"{self.actor_cpus:g} CPUs"
+        if self.actor_gpus:
+            of = f"{self.actor_gpus:g} GPUs and {of}"
+        most = ""
+        if self.most is not None:
+            most = (
+                ", and more on nodes that join" if self.most == _MANY else f", {self.most} at most"
+            )
+        waits = "; the first waits for a node that is not there yet" if self.awaited else ""
+        return f"{self.actors} actor(s) of {of}{most}{waits}. {self.readers} tasks read at a time."
+
+    @property
+    def pool(self) -> dict[str, Any]:
+        """What Ray Data is asked for the model's pool of actors."""
+        if self.most is None:
+            return {"size": self.actors}
+        return {"min_size": self.actors, "max_size": self.most}
 
     @property
     def task(self) -> dict[str, Any]:
@@ -59,15 +85,31 @@ class Stages:
         return {"num_cpus": self.actor_cpus, "num_gpus": self.actor_gpus}
 
 
-def plan_stages(nodes: Sequence[Node], pool: Pool, key: str) -> Stages:
-    """Fit a model's actors to the nodes; what `pool` sets is taken as it is.
+@dataclass(frozen=True)
+class Cluster:
+    """What a run may use.
+
+    Attributes:
+        nodes: those that are there.
+        coming: those that an autoscaler can add.
+        open: other nodes may join, which nobody knows of yet.
+    """
+
+    nodes: Sequence[Node]
+    coming: Sequence[Node] = ()
+    open: bool = False
+
+
+def plan_stages(cluster: Cluster, pool: Pool, key: str) -> Stages:
+    """Fit a model's actors to a cluster; what `pool` sets is taken as it is.
 
     `key` names the pool in messages.
 
     Raises:
-        UsageError: the nodes can never hold what `pool` asks for.
+        UsageError: the cluster can never hold what `pool` asks for.
     """
-    nodes = [node for node in nodes if node.cpus > 0]
+    here = [node for node in cluster.nodes if node.cpus > 0]
+    nodes = [*here, *(node for node in cluster.coming if node.cpus > 0)]
     if not nodes:
         raise UsageError("No node of the cluster has a CPU.")
     with_gpu = [node for node in nodes if node.gpus > 0] if pool.gpus != 0 else []
@@ -86,21 +128,35 @@ def plan_stages(nodes: Sequence[Node], pool: Pool, key: str) -> Stages:
         least = min(node.cpus for node in nodes)
         cpus = _never_filling(nodes, least) if pool.cpus == "auto" else float(pool.cpus)
         fitting = sum(_fits(node, cpus, 0.0) for node in nodes)
+    fitting_now = sum(_fits(node, cpus, gpus) for node in here if node.gpus or not gpus)
     if not fitting:
         raise UsageError(
             f"{key} asks for {cpus:g} CPUs and {gpus:g} GPUs an actor; no node has these and "
             f"the {TASK_CPUS} CPUs that reading and writing take."
         )
-    actors = fitting if pool.actors == "auto" else pool.actors
+    actors, most = _how_many(pool, fitting_now, _MANY if cluster.open else fitting)
     if actors > fitting:
         raise UsageError(f"{key}.actors is {actors}; the cluster holds {fitting} at a time.")
-    free = _left_over(nodes, actors, cpus, gpus)
+    free = _left_over(here or nodes, actors, cpus, gpus)
     # Half a CPU is left free for small tasks, not taken from the threads.
     threads = max(1, int(cpus)) if gpus else ceil(cpus)
     # Beside GPUs the CPUs have nothing else to do, and reading and cutting keep them busy.
     task_cpus = max(min(1.0, max(free) / 2), TASK_CPUS) if gpus else TASK_CPUS
     readers = sum(int(cpus_left / task_cpus + 1e-9) for cpus_left in free)
-    return Stages(actors, cpus, gpus, threads, task_cpus, max(1, readers))
+    grows = None if most == actors else most
+    return Stages(
+        actors, cpus, gpus, threads, task_cpus, max(1, readers), grows, awaited=not fitting_now
+    )
+
+
+def _how_many(pool: Pool, now: int, most: int) -> tuple[int, int]:
+    """How many actors a pool has at first, and at most; one at least, since it has work."""
+    if isinstance(pool.actors, int):
+        return pool.actors, pool.actors
+    if isinstance(pool.actors, Between):
+        least = max(pool.actors.min, 1)
+        return least, max(min(pool.actors.max, most), least)
+    return max(now, 1), max(now, most, 1)
 
 
 def _never_filling(nodes: Sequence[Node], least: float) -> float:

@@ -51,7 +51,7 @@ def encode_queries(job: Job) -> Vectors:
         ),
         batch_size=batch,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=stages.actors),
+        compute=ActorPoolStrategy(**stages.pool),
         **stages.actor,
     )
     watched = Watched("encode queries", model.__name__, stages.actors, actors=True)

@@ -28,6 +28,7 @@ from pipelines.rerank_job import Job
 from pipelines.resources import Stages
 from pipelines.stage_table import Watched
 from pipelines.summary import Clock, RerankSummary
+from pipelines.waiting import waiting_told
 
 # About ten seconds of one actor's work, but enough batches to keep all actors busy.
 _ROWS_A_BATCH = {"cpu": 2048, "gpu": 262_144}
@@ -86,6 +87,7 @@ def score_pairs(
             with (
                 interrupt.draining(job.tally.stop),
                 progress.track("Score", "pairs", partial(job.done, "scored")),
+                waiting_told(job.scoring, lambda: "scorers" in job.tally.read(), progress.say),
             ):
                 _score_and_stage(job, inputs, table)
             take(store.staged(wanted, run, own=True))
@@ -120,16 +122,17 @@ def _score_and_stage(job: Job, inputs: ScoringInputs, pairs: pa.Table) -> None:
             ),
             batch_size=batch,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=stages.actors),
+            compute=ActorPoolStrategy(**stages.pool),
             **stages.actor,
         )
         .map_batches(StageScores(store), batch_size=None, batch_format="pyarrow", **stages.task)
     )
     name, tokens = scorer.__name__, "scored_tokens"
+    came: bool | str = "scorers" if stages.most else True
     job.watch.execute(
         staged,
         [
-            Watched("score", name, stages.actors, actors=True, tokens=tokens),
+            Watched("score", name, stages.actors, came, tokens=tokens),
             Watched("stage", StageScores.__name__, stages.readers, sink=True),
         ],
     )

@@ -32,7 +32,8 @@ class Watched:
         stage: its name for people.
         function: the name of its function or class, as Ray shows it.
         workers: how many actors it has, or tasks at a time at most.
-        actors: it has actors, which are there as long as the pipeline.
+        actors: it has actors, which are there as long as the pipeline; or, where they come and go,
+            what the tally calls those that have started.
         sink: its rows are those that it keeps, not those that it passes on.
         rows, tokens: what the tally calls them; `rows` counts only where Ray has no count.
     """
@@ -40,7 +41,7 @@ class Watched:
     stage: str
     function: str
     workers: int
-    actors: bool = False
+    actors: bool | str = False
     sink: bool = False
     rows: str | None = None
     tokens: str | None = None
@@ -174,6 +175,8 @@ def _works(
         elif watched.rows is not None and number != own[-1][0]:
             rows = told.get(watched.rows, 0)
         workers = watched.workers
+        if isinstance(watched.actors, str):
+            workers = max(workers, int(told.get(watched.actors, 0)))
         if not watched.actors:
             workers = max(min(workers, done.task_rows.count), 1)
         tokens = None if watched.tokens is None else int(told.get(watched.tokens, 0))

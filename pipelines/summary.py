@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UsageError
 from pipelines.stage_table import StageWork
+from pipelines.storage.objects import ObjectPath
+from pipelines.storage.places import AnyPath, write_bytes
 
 
 def new_run() -> str:
@@ -95,10 +96,12 @@ class PlanSummary(_Planned):
     """What an index run would do, under the names of what it does.
 
     `encoded` are the chunks that the model would compute and `resumed` those that are staged;
-    `seconds.estimated` and `price` are None where no earlier run tells a rate.
+    `seconds.estimated` and `price` are None where no earlier run tells a rate. `resources` is what
+    the cluster would give the run, see `resources.Stages`.
     """
 
     price: float | None = None
+    resources: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float | None] = field(default_factory=lambda: {"total": 0.0, "start": 0.0})
 
 
@@ -181,31 +184,31 @@ class EvaluateSummary:
     error: str | None = None
 
 
-def require_writable(path: Path, key: str) -> None:
+def require_writable(path: AnyPath, key: str) -> None:
     """Check that a file can be made, before anything is worked for it.
 
     Raises:
         UsageError: it cannot.
+        StorageFault: nor can an object.
     """
+    if isinstance(path, ObjectPath):
+        probe = path.parent / f".tandem-{secrets.token_hex(4)}"
+        probe.write_bytes(b"")
+        probe.unlink()
+        return
     nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
     blocked = path.is_dir() if nearest == path else not nearest.is_dir()
     if blocked or not os.access(nearest, os.W_OK):
         raise UsageError(f"{key}: {path} cannot be written.")
 
 
-def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
+def write_json(path: AnyPath, content: Any) -> None:  # noqa: ANN401
     """Write a summary, a mapping or a dataclass; the file is there whole or not at all."""
     values = content if isinstance(content, Mapping) else asdict(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    write_bytes(path, f"{json.dumps(values, indent=2, ensure_ascii=False)}\n".encode())
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: AnyPath) -> dict[str, Any] | None:
     """What stands in a file, None if there is none: a run may just have removed it."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -10,6 +10,8 @@ os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # As in a cluster that a command starts: workers without a task are kept.
 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
+# Metrics are read in one test, which need not wait ten seconds for each.
+os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,3 +78,21 @@ def described(cluster, small_encoder, tmp_path_factory) -> str:
     spec = fake_models().describe(configured(folder, small_encoder))
     (folder / "spec.pickle").write_bytes(pickle.dumps(spec))
     return str(folder / "spec.pickle")
+
+
+@pytest.fixture(scope="session")
+def object_store():
+    """The endpoint of an object store that this session has to itself."""
+    pytest.importorskip("moto", reason="needs moto's server")
+    import buckets
+
+    with buckets.serving() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(object_store):
+    """A new bucket."""
+    import buckets
+
+    return buckets.Bucket.new(object_store)

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
 from running import document
 
 from pipelines.corpus.identity import digest, passage
+from pipelines.storage.arrow_files import read_arrow
 from pipelines.table import ledger
 
 HERE = Path(__file__).resolve().parent
@@ -29,9 +29,7 @@ def passages(documents):
 def staged_passages(place):
     """The hashes of what is staged."""
     files = ledger.list_entries(place.ledger, "")
-    return {
-        row for file in files for row in pa.ipc.open_file(file).read_all()["text_hash"].to_pylist()
-    }
+    return {row for file in files for row in read_arrow(file)["text_hash"].to_pylist()}
 
 
 def start(cluster, plan, *words, **environment):

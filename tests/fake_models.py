@@ -36,6 +36,7 @@ class FakeEncode:
 
     def __init__(self, spec, dtype, batch_tokens, threads, tell, stopped):
         self._tell, self._stopped = tell, stopped
+        tell(encoders=1)
 
     def __call__(self, chunks: pa.Table) -> pa.Table:
         if self._stopped():
@@ -105,6 +106,7 @@ class FakeScore:
 
     def __init__(self, inputs, dtype, threads, tell, stopped):
         self._tell, self._stopped, found = tell, stopped, inputs()
+        tell(scorers=1)
         self._queries, self._passages = checksums(found.queries), checksums(found.passages)
 
     def __call__(self, pairs: pa.Table) -> pa.Table:

@@ -58,8 +58,10 @@ def wrap(plan):
 
 
 def watch(plan):
+    from pipelines.storage.places import located
+
     def loop():
-        folder = Path(plan["folder"])
+        folder = located(plan["folder"], plan.get("options", {}))
         while len(list(folder.glob("*.arrow"))) < plan["ledger"]:
             time.sleep(0.01)
         act(plan)

@@ -3,12 +3,10 @@
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
-import lance
-import lancedb
 import numpy as np
 from fake_models import vector_of
+from running import live_table, place_of
 
 from pipelines.corpus.identity import chunk_ids, passage
 
@@ -23,26 +21,24 @@ def oracle(documents, seed=0):
     return rows
 
 
-def require_table(folder: Path, documents, seed=0):
+def require_table(where, documents, seed=0):
     """Check that `live` holds exactly the documents, each once, with their own vectors."""
     expected = oracle(documents, seed)
-    table = lancedb.connect(folder / "index").open_table("chunks")
-    table.checkout("live")
-    rows = table.to_arrow().to_pylist()
+    rows = live_table(where).to_arrow().to_pylist()
     assert len(rows) == len(expected)
     for row in rows:
         doc_id, text, lang, vector = expected[row["chunk_id"]]
         assert (row["doc_id"], row["text"]) == (doc_id, text)
         assert row.get("lang", lang) == lang
         np.testing.assert_allclose(row["vector"], vector, atol=1e-6)
-    require_readable(folder)
+    require_readable(where)
 
 
-def require_readable(folder: Path):
+def require_readable(where):
     """Check that the live version is indexed and that its checks passed."""
-    dataset = lance.dataset(folder / "index" / "chunks.lance", version="live")
+    dataset = place_of(where).open("live")
     assert {"chunk_id", "doc_id"} <= indexed(dataset)
-    assert checked(folder, dataset.version)
+    assert checked(where, dataset.version)
 
 
 def indexed(dataset):
@@ -50,9 +46,9 @@ def indexed(dataset):
     return {name for index in dataset.describe_indices() for name in index.field_names}
 
 
-def checked(folder: Path, version: int) -> bool:
+def checked(where, version: int) -> bool:
     """Whether the checks of a version passed."""
-    verdict = folder / "index" / "_tandem" / "chunks" / "verdicts" / f"{version}.json"
+    verdict = place_of(where).verdicts / f"{version}.json"
     return verdict.is_file() and '"passed": true' in verdict.read_text()
 
 
@@ -62,7 +58,7 @@ def signature(documents):
 
 
 @contextmanager
-def watched(folder: Path, *editions):
+def watched(where, *editions):
     """Look at `live` and at the newest version while the block runs.
 
     Each must hold exactly one of the editions of the corpus, and `live` must be indexed and
@@ -74,7 +70,7 @@ def watched(folder: Path, *editions):
     stopped = threading.Event()
 
     def look(version):
-        dataset = lance.dataset(folder / "index" / "chunks.lance", version=version)
+        dataset = place_of(where).open(version)
         rows = dataset.to_table(columns=["doc_id", "text"]).to_pylist()
         found = [(row["doc_id"], row["text"]) for row in rows]
         if len(found) != len(set(found)) or (found and frozenset(found) not in allowed):
@@ -96,7 +92,7 @@ def watched(folder: Path, *editions):
                 }
                 if not {"chunk_id", "doc_id"} <= fields:
                     faults.append(f"version {dataset.version} is live without its indices")
-                if not checked(folder, dataset.version) and look("live").version == dataset.version:
+                if not checked(where, dataset.version) and look("live").version == dataset.version:
                     faults.append(f"version {dataset.version} is live and was not checked")
                 looks[0] += 1
             except Exception as error:  # noqa: BLE001 - whatever a reader meets is a fault

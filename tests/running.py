@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import lance
 import lancedb
 import yaml
 
@@ -12,6 +11,7 @@ from pipelines.config import Config
 from pipelines.config_file import parse_config
 from pipelines.progress import Silent
 from pipelines.summary import IndexSummary, PlanSummary, RerankSummary
+from pipelines.table.place import Place
 
 WORDS = [
     "lock",
@@ -111,12 +111,25 @@ def require_shares(stages: list[Any]) -> None:
         assert work.workers >= 1
 
 
-def live_rows(folder: Path) -> list[dict[str, Any]]:
-    """What a reader with nothing but lancedb sees."""
-    table = lancedb.connect(folder / "index").open_table("chunks")
+def place_of(where: Path | Place) -> Place:
+    """The table in a folder, or the one that is named."""
+    return where if isinstance(where, Place) else Place(str(where / "index"), "chunks")
+
+
+def live_table(where: Path | Place) -> Any:
+    """What a reader with nothing but lancedb opens."""
+    place = place_of(where)
+    database = lancedb.connect(place.uri, storage_options=place.storage_options)
+    table = database.open_table(place.name)
     table.checkout("live")
+    return table
+
+
+def live_rows(where: Path | Place) -> list[dict[str, Any]]:
+    """What such a reader sees."""
+    table = live_table(where)
     return table.to_arrow().sort_by([("doc_id", "ascending"), ("ordinal", "ascending")]).to_pylist()
 
 
-def newest_version(folder: Path) -> int:
-    return int(lance.dataset(folder / "index" / "chunks.lance").version)
+def newest_version(where: Path | Place) -> int:
+    return int(place_of(where).open().version)

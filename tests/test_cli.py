@@ -181,6 +181,16 @@ def readme_commands():
     return [line for line in lines if line.startswith("tandem ")]
 
 
+def test_every_configuration_of_the_readme_is_valid():
+    from pipelines.config_file import parse_config
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = [yaml.safe_load(page) for page in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    assert len(pages) >= 3
+    for page in pages:
+        parse_config({"table": {"uri": "index"}} | page)
+
+
 def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
     from pipelines.bench import flow as bench
     from pipelines.bench.sizes import Sample, Tries
@@ -188,7 +198,7 @@ def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
     commands = readme_commands()
     assert {line.split()[1] for line in commands} >= {
         "init", "plan", "index", "rerank", "evaluate", "search", "versions", "quarantine",
-        "rollback", "publish", "demo", "bench",
+        "rollback", "publish", "demo", "bench", "models",
     }  # fmt: skip
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")

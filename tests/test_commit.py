@@ -190,7 +190,7 @@ def test_a_rebuild_brings_its_schema_and_an_update_keeps_it(place):
 def test_a_staged_file_that_is_gone_commits_nothing(place, rebuild):
     base = table_of(place, ["a"])
     fragments = [*staged(place, "b"), *staged(place, "c")]
-    data_file(place.dataset, fragments[1]).unlink()
+    data_file(place.data, fragments[1]).unlink()
     with pytest.raises(TandemError, match=r"staged file is gone \(.*\); nothing was") as error:
         commit(place, base, SCHEMA, addresses(base, "a"), fragments, rebuild, MARKS)
     assert error.value.exit_code == 1
@@ -202,7 +202,7 @@ def test_a_staged_file_that_another_run_took_and_cleaned_up_is_told_as_another_r
     base = table_of(place, ["a"])
     fragments = staged(place, "b")
     committed(place, base, added=["c"])
-    data_file(place.dataset, fragments[0]).unlink()
+    data_file(place.data, fragments[0]).unlink()
     with pytest.raises(TableHeld, match="Another run committed to the table chunks first"):
         commit(place, base, SCHEMA, addresses(base), fragments, False, MARKS)
     assert names_of(place) == ["a", "c"]

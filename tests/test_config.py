@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.config import Config
 from pipelines.config_file import load_config, parse_config
 from pipelines.corpus.read.paths import expand
 from pipelines.errors import InputMissing, UsageError
@@ -21,20 +20,22 @@ FILES = {"format": "jsonl", "paths": ["x"]}
 
 # The block of the design document, of the keys that there are.
 DEFAULTS = """
-corpus:    {id: null, text: text, title: title, metadata: []}
+corpus:    {id: null, text: text, title: title, metadata: [],
+            storage_options: {}}
 chunking:  {max_tokens: 256, overlap_tokens: 32, boundaries: sentence, whole_document: false,
             store_tokens: false}
 encoder:   {model: sentence-transformers/multi-qa-MiniLM-L6-cos-v1, revision: null, dtype: auto,
             backend: auto, batch_tokens: auto, prompt: null}
-table:     {name: chunks}
+table:     {name: chunks, storage_options: {}}
 index:     {vector: auto, metric: cosine, full_text: false, min_recall: 0.95}
 publish:   {auto: true, max_deleted_fraction: 0.2}
 queries:   {topics: null, columns: {id: query_id, text: query, candidates: candidates, rank: rank,
             score: score, time: null, session: null, clicks: null}, lowercase: false,
-            candidates: retrieved, top_k: 100, hybrid: false, filter: {}, qrels: null}
+            candidates: retrieved, top_k: 100, hybrid: false, filter: {}, qrels: null,
+            storage_options: {}}
 reranker:  {model: cross-encoder/ms-marco-MiniLM-L6-v2, revision: null, dtype: auto,
             backend: auto, max_length: 512, label: null, aggregate: max, max_chunks: 16}
-output:    {path: runs/rerank, training_queries: 10000}
+output:    {path: runs/rerank, training_queries: 10000, storage_options: {}}
 resources: {encoder: {actors: auto, gpus: auto, cpus: auto},
             scorer: {actors: auto, gpus: auto, cpus: auto}}
 limits:    {max_document_bytes: 20000000, max_quarantined_fraction: 0.1,
@@ -139,8 +140,16 @@ def test_the_id_of_beir_is_its_own() -> None:
             ["encoder.batch_tokens is 0", "'auto' or a number of at least 1"],
         ),
         (with_section("encoder", revision=123), ["encoder.revision is 123", "a string"]),
-        (with_section("table", uri="s3://bucket/x"), ["table.uri is 's3://bucket/x'", "a folder"]),
-        (with_section("output", path="s3://b"), ["output.path is 's3://b'", "a folder"]),
+        (with_section("table", uri="http://host/x"), ["table.uri is 'http://host/x'", "s3://"]),
+        (with_section("output", path="s3:///run"), ["output.path is 's3:///run'", "a path"]),
+        (
+            with_section("corpus", paths=["a", "ftp://b/c"]),
+            ["corpus.paths is 'ftp://b/c'", "gs://"],
+        ),
+        (
+            with_section("table", storage_options={"timeout": 3}),
+            ["table.storage_options", "string"],
+        ),
         (with_section("table", name="../x"), ["table.name is '../x'", "letters, digits"]),
         (with_section("table", name="x" * 201), ["table.name is", "at most 200 characters"]),
         (with_section("table", uri=None), ["table.uri is None", "a string"]),
@@ -415,4 +424,4 @@ def test_every_key_is_in_the_design() -> None:
         ("table", "uri"),
     ):
         listed[section] |= dict.fromkeys(required.split())
-    assert keys(Config.model_validate(raw).model_dump(mode="json")) == keys(listed)
+    assert keys(parse_config(raw).model_dump(mode="json")) == keys(listed)

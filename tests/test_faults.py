@@ -144,7 +144,7 @@ def test_a_file_that_was_staged_and_is_gone_is_encoded_again(cluster, described,
     plan = {"fake": described, "at": "pipelines.committing:commit"}
     assert ended(start(cluster, plan, "index", file))[0] == -9
     lost = ledger.read_entry(ledger.list_entries(place.ledger, "")[0])
-    ledger.data_file(place.dataset, lost.fragment).unlink()
+    ledger.data_file(place.data, lost.fragment).unlink()
     summary = run_index(config, fake_models())
     assert summary.encoded == lost.rows
     require_table(folder, NEW)

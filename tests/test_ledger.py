@@ -17,6 +17,7 @@ from pipelines.table.ledger import LOCATIONS, NUMBERED_ROWS, STAGED_ROWS, Making
 from pipelines.table.place import Place
 from pipelines.table.reuse import FindVectors, Known, sorted_shard
 from pipelines.table.schema import Fingerprints, table_schema
+from pipelines.table.snapshot import Snapshot
 from pipelines.table.stage import Sink, Stage, copy_rows
 
 DIMENSION = 4
@@ -69,7 +70,7 @@ def stage(place, texts, run="r1", making=MAKING, source=0, origin=ENCODED):
 
 
 def read(place, *files, making=MAKING):
-    return ledger.read_rows(list(enumerate(files)), making, place.dataset)
+    return ledger.read_rows(list(enumerate(files)), making, place.data)
 
 
 def test_an_entry_says_what_a_commit_needs(place):
@@ -77,7 +78,7 @@ def test_an_entry_says_what_a_commit_needs(place):
     entry = ledger.read_entry(file)
     assert entry.marks == Marks("r1", MAKING, encoded=3, resumed=0, tokens=30, cut=9)
     assert (entry.file, entry.rows, entry.fragment.physical_rows) == (file, 3, 3)
-    assert ledger.data_file(place.dataset, entry.fragment).is_file()
+    assert ledger.data_file(place.data, entry.fragment).is_file()
     created = lance.LanceDataset.commit(
         place.dataset, lance.LanceOperation.Overwrite(SCHEMA, [entry.fragment])
     )
@@ -108,7 +109,7 @@ def test_rows_without_a_vector_are_passed_on_and_not_staged(place):
 
 def test_rows_are_read_with_the_number_of_their_entry_and_their_place(place):
     files = [stage(place, ["one", "two"]), stage(place, ["three"])]
-    rows, vectors = ledger.read_rows([(4, files[0]), (7, files[1])], MAKING, place.dataset)
+    rows, vectors = ledger.read_rows([(4, files[0]), (7, files[1])], MAKING, place.data)
     assert rows.schema == NUMBERED_ROWS
     assert vectors.schema == LOCATIONS
     assert rows.select(["doc_id", "entry", "row"]).to_pylist() == [
@@ -157,7 +158,7 @@ def test_how_a_model_is_named_makes_no_difference():
 
 def test_an_entry_whose_data_file_is_gone_counts_no_more(place):
     files = [stage(place, ["one"]), stage(place, ["two"])]
-    ledger.data_file(place.dataset, ledger.read_entry(files[0]).fragment).unlink()
+    ledger.data_file(place.data, ledger.read_entry(files[0]).fragment).unlink()
     rows, vectors = read(place, *files)
     assert rows["doc_id"].to_pylist() == ["of two"]
     assert vectors["text_hash"].to_pylist() == [digest("two")]
@@ -220,11 +221,11 @@ def table_of(place, *fragments):
     return dataset, found.rename_columns(LOCATIONS.names).cast(LOCATIONS)
 
 
-def known_of(place, version, locations, files, count=3):
+def known_of(place, snapshot, locations, files, count=3):
     """What `known` brings to a task, of locations in any order."""
     parts = by_hash(locations, count)
     shards = [sorted_shard(part) for part in parts]
-    return lambda: Known(lambda n: shards[n], count, place.dataset, version, files)
+    return lambda: Known(lambda n: shards[n], count, place, snapshot, files)
 
 
 WANTED = ["live 1", "new", "staged 2", "live 3", "staged 1", "live 1", "staged 3", "staged 2"]
@@ -251,7 +252,7 @@ def known(place):
     ]
     _, staged = read(place, *files)
     lance.dataset(place.dataset).delete("text = 'live 3'")
-    return known_of(place, dataset.version, pa.concat_tables([staged, locations]), files)
+    return known_of(place, Snapshot.of(dataset), pa.concat_tables([staged, locations]), files)
 
 
 def wanted_of(texts):
@@ -275,7 +276,7 @@ def test_what_is_staged_by_its_id_is_left_out(known):
 
 
 def test_it_can_be_told_which_vectors_are_known_without_reading_them(known):
-    nowhere = replace(known(), dataset="/nowhere")
+    nowhere = replace(known(), place=Place("/nowhere", "chunks"))
     find = FindVectors(lambda: nowhere, pa.array([], pa.string()), DIMENSION, read=False)
     answer = find(wanted_of(WANTED))
     assert answer["origin"].to_pylist() == ORIGINS
@@ -289,7 +290,7 @@ def test_vectors_of_this_runs_own_ledger_can_be_marked_as_copies(known):
 
 
 def test_nothing_known_and_nothing_asked(place, known):
-    nothing = Known(lambda _: sorted_shard(LOCATIONS.empty_table()), 0, place.dataset, None, [])
+    nothing = Known(lambda _: sorted_shard(LOCATIONS.empty_table()), 0, place, None, [])
     none = pa.array([], pa.string())
     for source, texts in ((lambda: nothing, ["one"]), (known, []), (lambda: nothing, [])):
         answer = FindVectors(source, none, DIMENSION)(wanted_of(texts))

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from pipelines.config import Pool
 from pipelines.errors import UsageError
-from pipelines.resources import Node, Stages, plan_stages
+from pipelines.resources import Cluster, Node, Stages, plan_stages
 
 
 def planned(nodes: list[tuple[float, float]], **pool: float | str) -> Stages:
-    return plan_stages([Node(*node) for node in nodes], Pool(**pool), "resources.encoder")
+    return plan_stages(Cluster([Node(*node) for node in nodes]), Pool(**pool), "resources.encoder")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,59 @@ def test_with_gpus(
     nodes: list[tuple[float, float]], pool: dict[str, float], wanted: Stages
 ) -> None:
     assert planned(nodes, **pool) == wanted
+
+
+BETWEEN = {"min": 0, "max": 16}
+
+
+@pytest.mark.parametrize(
+    ("here", "coming", "pool", "wanted"),
+    [
+        # A head without a GPU; of the nodes that come each holds four.
+        ([(2, 0)], [(16, 4)] * 3, {}, Stages(1, 1.0, 1.0, 1, 1.0, 2, 12, awaited=True)),
+        ([(2, 0), (16, 4)], [(16, 4)], {}, Stages(4, 1.0, 1.0, 1, 1.0, 14, 8)),
+        ([(2, 0)], [(16, 4)], {"gpus": 0}, Stages(1, 1.5, 0.0, 2, 0.25, 2, 11)),
+        ([(2, 0), (16, 4)], [], {"actors": {"max": 3}}, Stages(1, 1.0, 1.0, 1, 1.0, 17, 3)),
+        ([(16, 4)], [(16, 4)], {"actors": BETWEEN}, Stages(1, 1.0, 1.0, 1, 1.0, 15, 8)),
+        ([(16, 4)], [], {"actors": {"min": 2, "max": 2}}, Stages(2, 1.0, 1.0, 1, 1.0, 14)),
+        ([(16, 4)], [(16, 4)], {"actors": 6}, Stages(6, 1.0, 1.0, 1, 1.0, 12)),
+        ([], [(2, 0)], {}, Stages(1, 1.5, 0.0, 2, 0.25, 2, awaited=True)),
+    ],
+)
+def test_a_pool_grows_with_the_nodes_that_may_come(here, coming, pool, wanted):
+    cluster = Cluster([Node(*node) for node in here], [Node(*node) for node in coming])
+    assert plan_stages(cluster, Pool.model_validate(pool), "resources.encoder") == wanted
+
+
+def test_where_nobody_knows_what_comes_the_pool_is_as_large_as_the_cluster_will_be():
+    stages = plan_stages(Cluster([Node(2, 0)], open=True), Pool(), "resources.encoder")
+    assert stages.pool == {"min_size": 1, "max_size": 10_000}
+    fixed = plan_stages(Cluster([Node(2, 0)], open=True), Pool(actors=1), "resources.encoder")
+    assert fixed.pool == {"size": 1}
+    between = Pool.model_validate({"actors": {"min": 1, "max": 4}})
+    bounded = plan_stages(Cluster([Node(2, 0)], open=True), between, "resources.encoder")
+    assert bounded.pool == {"min_size": 1, "max_size": 4}
+
+
+def test_a_plan_is_told_in_a_sentence():
+    cluster = Cluster([Node(2, 0)], [Node(16, 4)] * 3)
+    stages = plan_stages(cluster, Pool(), "resources.encoder")
+    assert stages.sentence() == (
+        "1 actor(s) of 1 GPUs and 1 CPUs, 12 at most; the first waits for a node that is not there "
+        "yet. 2 tasks read at a time."
+    )
+    stages = plan_stages(Cluster([Node(2, 0)], open=True), Pool(), "resources.encoder")
+    assert stages.sentence() == (
+        "1 actor(s) of 1.5 CPUs, and more on nodes that join. 2 tasks read at a time."
+    )
+
+
+def test_what_can_never_be_is_refused_also_where_nodes_come():
+    cluster = Cluster([Node(2, 0)], [Node(8, 1)] * 2)
+    with pytest.raises(UsageError, match="actors is 3; the cluster holds 2 at a time"):
+        plan_stages(cluster, Pool(actors=3), "resources.encoder")
+    with pytest.raises(UsageError, match="asks for 1 CPUs and 2 GPUs an actor; no node has these"):
+        plan_stages(cluster, Pool(gpus=2), "resources.encoder")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +183,7 @@ def test_a_quarter_of_a_cpu_is_always_left(
     "nodes", [[Node(1, 1)] * 4, [Node(8, 8)] * 3, [Node(4, 4)] * 3, [Node(4, 0), Node(16, 4)]]
 )
 def test_some_node_holds_a_task_beside_its_actors(nodes):
-    stages = plan_stages(nodes, Pool(), "resources.encoder")
+    stages = plan_stages(Cluster(nodes), Pool(), "resources.encoder")
     used = [
         min(int(node.gpus), int((node.cpus - 0.25) / stages.actor_cpus)) * stages.actor_cpus
         for node in nodes

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias
 
 from pipelines.errors import ModelError
 from pipelines.models.processor import dtype_here, resolve_dtype
 from pipelines.models.specs import DType, EncoderSpec, Number, Quantised, ScorerSpec
+from pipelines.storage.stores import Options
 
 Backend: TypeAlias = Literal["auto", "torch", "openvino"]
 
@@ -42,6 +43,7 @@ class Computing:
         device: `cpu`, or None for what a worker is given: its GPU.
         fixed: whether a worker without the backend is to fail, instead of taking the other one.
         quantised: brings the network to a worker, if it is in int8.
+        store: what opens the object store that the model may come from.
     """
 
     backend: Literal["torch", "openvino"]
@@ -49,6 +51,7 @@ class Computing:
     device: Literal["cpu"] | None = "cpu"
     fixed: bool = True
     quantised: Callable[[], Quantised] | None = None
+    store: Options = field(default=(), repr=False)
 
     @property
     def backend_here(self) -> Literal["torch", "openvino"]:

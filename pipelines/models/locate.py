@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.errors import ModelError
+from pipelines.models.manifest import MANIFEST, require_files
+from pipelines.models.node_copies import copy_of
+from pipelines.storage.objects import ObjectPath
+from pipelines.storage.places import is_url
+from pipelines.storage.stores import Options
 
 Kind = Literal["encoder", "scorer"]
 
@@ -33,24 +38,29 @@ class Located:
     folder: str
 
 
-def locate(name: str, revision: str | None, kind: Kind) -> Located:
+def locate(name: str, revision: str | None, kind: Kind, options: Options = ()) -> Located:
     """Find the files of a model, fetching them if they are on a model hub, and check them.
 
-    `name` is `bundled`, a local folder if that folder exists (`revision` then says nothing), or a
-    name on the Hugging Face hub as sentence-transformers takes it: without an organisation it is
-    one of sentence-transformers' own, or of cross-encoder's for a scorer.
+    `name` is `bundled`, a local folder if that folder exists, or one of an object store that
+    `options` open (`revision` then says nothing), or a name on the Hugging Face hub as
+    sentence-transformers takes it: without an organisation it is one of sentence-transformers' own,
+    or of cross-encoder's for a scorer.
 
     Raises:
         ModelError: there is no such model, it cannot be fetched, or its files are not whole.
     """
     folder = Path(name).expanduser()
     commit = None
-    if name == BUNDLED:
+    if is_url(name):
+        folder, manifest = copy_of(ObjectPath.of(name, options))
+        commit = manifest.revision
+    elif name == BUNDLED:
         folder = _bundled(kind)
     elif not name or not folder.is_dir():
         folder = Path(_fetch(name, revision, kind))
         commit = folder.name if _COMMIT.fullmatch(folder.name) else None
     _check_files(name, folder)
+    require_files(name, folder)
     return Located(name, commit, str(folder.resolve()))
 
 
@@ -79,6 +89,12 @@ def module_entries(folder: Path) -> list[dict[str, str]]:
         return [{key: str(entry[key]) for key in ("name", "path", "type")} for entry in entries]
     except (KeyError, TypeError) as error:
         raise ModelError(f"{folder / 'modules.json'} is damaged; fetch the model again.") from error
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files that loading the model takes, sorted."""
+    found = {path for wanted in _WANTED for path in folder.rglob(wanted) if path.name != MANIFEST}
+    return sorted(path for path in found if not _OTHER_BACKENDS & {*path.relative_to(folder).parts})
 
 
 def weight_files(folder: Path) -> list[Path]:

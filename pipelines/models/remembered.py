@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -13,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipelines.models.cache_folder import cache_folder
 from pipelines.models.fingerprint import digest
 from pipelines.summary import read_json, write_json
 
@@ -39,7 +39,7 @@ def remembered(
         read: makes it of what `asdict` made of it.
         lasts: whether it may be kept at all.
     """
-    place = _folder()
+    place = cache_folder()
     if place is None or not lasts:
         return describe()
     path = place / f"{digest([_files(folder), list(asked), _code()])}.json"
@@ -56,17 +56,6 @@ def remembered(
     except OSError:  # a folder that cannot be written is no reason to stop: nothing is kept
         return spec
     return spec
-
-
-def _folder() -> Path | None:
-    named = os.environ.get("TANDEM_CACHE")
-    if named is not None:
-        return Path(named).expanduser() if named else None
-    cached = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    try:
-        return Path(cached).expanduser() / "tandem" / "models"
-    except RuntimeError:  # there is no home
-        return None
 
 
 def _files(folder: str) -> list[tuple[str, int, int]]:

@@ -12,11 +12,13 @@ import pyarrow as pa
 
 from pipelines.corpus.identity import passage
 from pipelines.errors import TandemError
+from pipelines.logs import tell as log
 from pipelines.models.blocks import fill_vectors
 from pipelines.models.computing import Computing
 from pipelines.models.encoder import Encoder
 from pipelines.models.heap import keep_few_kernels, trim
 from pipelines.models.load import EncoderSpec
+from pipelines.models.on_node import on_this_node
 from pipelines.models.scorer import Scorer
 from pipelines.models.scoring_inputs import ScoringInputs
 from pipelines.models.tokens import Tokens
@@ -42,7 +44,8 @@ class EncodeChunks:
         stopped: Callable[[], bool],
     ) -> None:
         """Load the model, once an actor; `spec` brings what it needs to know of it."""
-        self._spec, self._tell, self._stopped = spec(), tell, stopped
+        self._spec = on_this_node(spec(), computing.store)
+        self._tell, self._stopped = tell, stopped
         keep_few_kernels()
         self._encoder = Encoder(
             self._spec,
@@ -53,6 +56,8 @@ class EncodeChunks:
             device=computing.device,
             threads=threads,
         )
+        tell(encoders=1)
+        log("The model is loaded.", stage="encode", model=self._spec.name)
 
     def __call__(self, chunks: pa.Table) -> pa.Table:
         """Encode the rows without a vector; of a block that comes after the word to stop, none.
@@ -97,10 +102,16 @@ class _Report:
             self.send()
 
     def send(self) -> None:
-        tokens, padded = f"{self._name}_tokens", f"{self._name}_padded"
-        self._tell(**{self._name: self._rows, tokens: self._tokens, padded: self._padded})
+        now = time.monotonic()
+        told = {
+            "": self._rows,
+            "_tokens": self._tokens,
+            "_padded": self._padded,
+            "_seconds": now - self._last,
+        }
+        self._tell(**{f"{self._name}{what}": count for what, count in told.items()})
         self._rows = self._tokens = self._padded = 0
-        self._last = time.monotonic()
+        self._last = now
 
 
 class EncodeQueries:
@@ -116,7 +127,7 @@ class EncodeQueries:
         """Load the model, once an actor."""
         keep_few_kernels()
         self._encoder = Encoder(
-            spec(),
+            on_this_node(spec(), computing.store),
             dtype=computing.dtype,
             backend=computing.backend_here,
             batch_tokens=batch_tokens,
@@ -150,12 +161,14 @@ class ScorePairs:
         self._inputs, self._tell, self._stopped = inputs(), tell, stopped
         keep_few_kernels()
         self._scorer = Scorer(
-            self._inputs.spec,
+            on_this_node(self._inputs.spec, computing.store),
             dtype=computing.dtype,
             backend=computing.backend_here,
             device=computing.device,
             threads=threads,
         )
+        tell(scorers=1)
+        log("The model is loaded.", stage="score", model=self._inputs.spec.name)
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
         """Score the pairs; of a block that comes after the word to stop, none.

@@ -22,6 +22,7 @@ from pipelines.table.search import (
     nearest_documents,
     vectors_of,
 )
+from pipelines.table.snapshot import Snapshot
 from pipelines.table.vector_index import has_vector_index
 
 Floats = npt.NDArray[np.float64]
@@ -52,12 +53,12 @@ class Retrieve:
     def __init__(
         self, dataset: lance.LanceDataset, top_k: int, metric: str, hybrid: bool, where: Where
     ) -> None:
-        self._uri, self._version = dataset.uri, dataset.version
+        self._snapshot = Snapshot.of(dataset)
         self._top_k, self._metric, self._hybrid, self._where = top_k, metric, hybrid, where
 
     def __call__(self, texts: pa.Table) -> pa.Table:
         """Tables of `query` (number of a text), `text` and `vector` become tables of FOUND."""
-        dataset = lance.dataset(self._uri, version=self._version)
+        dataset = self._snapshot.open()
         found = self._nearest(dataset, vectors_of(texts["vector"]))
         if self._hybrid:
             words = [

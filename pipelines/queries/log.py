@@ -6,11 +6,9 @@ it; what a log asks a thousand times is retrieved and scored once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +31,7 @@ from pipelines.queries.log_lines import (
     read_part,
 )
 from pipelines.queries.trec_files import RUN_ENDINGS, read_trec
+from pipelines.storage.reading import AnyFile, is_there, named, size_of
 from pipelines.table.exact import Run
 
 Ints = npt.NDArray[np.int64]
@@ -109,10 +108,10 @@ def read_log(settings: Queries, limit: int | None, run: Run) -> Log:
         endings = RUN_ENDINGS
     elif settings.format == "beir":
         endings = tuple(f"queries{ending}" for ending in jsonl.ENDINGS)
-    files = expand(settings.paths, "queries.paths", endings)
+    files = expand(named(settings.paths, settings.storage_options or {}), "queries.paths", endings)
     if settings.format == "trec":
         assert settings.topics is not None  # noqa: S101 - the configuration was checked
-        sources, found = [Path(settings.topics).name], [read_trec(settings, files)]
+        sources, found = [settings.topics.rpartition("/")[2]], [read_trec(settings, files)]
     else:
         parts = _parts(settings, files)
         found = run([partial(read_part, settings, part) for part in parts])
@@ -125,7 +124,7 @@ def read_log(settings: Queries, limit: int | None, run: Run) -> Log:
     return log
 
 
-def _parts(settings: Queries, files: Sequence[tuple[str, str]]) -> list[Part]:
+def _parts(settings: Queries, files: Sequence[tuple[AnyFile, str]]) -> list[Part]:
     """Files in parts; rows of one candidate each are put together within a file, so it is whole."""
     parts: list[Part] = []
     flat = is_flat(settings, Part(*files[0]))
@@ -134,8 +133,8 @@ def _parts(settings: Queries, files: Sequence[tuple[str, str]]) -> list[Part]:
             parts.append(Part(file, source))
         elif settings.format == "parquet":
             parts += _row_groups(file, source)
-        elif jsonl.splittable(file) and os.path.exists(file):  # noqa: PTH110 - links lead nowhere
-            size = Path(file).stat().st_size
+        elif jsonl.splittable(file) and is_there(file):
+            size = size_of(file)
             steps = range(0, max(size, 1), _BYTES_A_PART)
             parts += [Part(file, source, start, start + _BYTES_A_PART) for start in steps]
         else:
@@ -143,7 +142,7 @@ def _parts(settings: Queries, files: Sequence[tuple[str, str]]) -> list[Part]:
     return parts
 
 
-def _row_groups(file: str, source: str) -> list[Part]:
+def _row_groups(file: AnyFile, source: str) -> list[Part]:
     try:
         rows = parquet.row_groups(file)
     except (OSError, pa.ArrowException):

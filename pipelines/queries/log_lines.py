@@ -19,6 +19,7 @@ from pipelines.corpus.read import jsonl, parquet
 from pipelines.corpus.read.rows import Reject
 from pipelines.quarantine import Rejected
 from pipelines.queries.checked_lines import LogRow, checked, is_id
+from pipelines.storage.reading import AnyFile
 
 LINES = pa.schema(
     [
@@ -46,7 +47,7 @@ ASKED = pa.schema(
 class Part:
     """A part of a log: a file's bytes [start, end) or row groups, None for all of it."""
 
-    file: str
+    file: AnyFile
     source: str
     start: int = 0
     end: int | None = None

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,8 @@ from pipelines.queries.candidates import SOURCES, ranks_within
 from pipelines.queries.log import Ints, Log
 from pipelines.queries.rank import Floats, order_by
 from pipelines.queries.runs import Names, read_qrels, write_run
+from pipelines.storage.objects import ObjectPath
+from pipelines.storage.places import AnyPath, located, remove, replace
 from pipelines.summary import RerankSummary, write_json
 
 RETRIEVED, RERANKED, FUSED = "retrieved.trec", "reranked.trec", "fused.trec"
@@ -103,28 +106,28 @@ class Ranked:
         return found
 
 
-def output_folder(config: Config) -> Path:
+def output_folder(config: Config) -> AnyPath:
     """Where a run writes."""
-    return Path(config.output.path)
+    return located(config.output.path, config.output.storage_options or {})
 
 
-def judgements(config: Config) -> Path | None:
+def judgements(config: Config) -> AnyPath | None:
     """The file with the judgements; a folder is BEIR's, whose test split is taken.
 
     Raises:
         InputMissing: the configuration names one that does not exist.
     """
-    named = config.require_queries().qrels
-    if named is None:
+    queries = config.require_queries()
+    if queries.qrels is None:
         return None
-    path = Path(named)
+    path = located(queries.qrels, queries.storage_options or {})
     path = path / "test.tsv" if path.is_dir() else path
     if not path.is_file():
         raise InputMissing(f"queries.qrels: there is no file {path}.")
     return path
 
 
-def load_judgements(path: Path) -> dict[str, dict[str, int]]:
+def load_judgements(path: AnyPath) -> dict[str, dict[str, int]]:
     """The judgements of a file, by query and document.
 
     Raises:
@@ -140,28 +143,39 @@ def load_judgements(path: Path) -> dict[str, dict[str, int]]:
 
 
 @contextmanager
-def replacing(folder: Path, summary: RerankSummary) -> Iterator[Path]:
+def replacing(folder: AnyPath, summary: RerankSummary) -> Iterator[Path]:
     """A folder to write outputs into, which are then moved to `folder`, the summary last.
 
     What an earlier run left there and this one does not write is removed.
     """
+    with _aside(folder, summary.run) as aside:
+        yield aside
+        written = {path.name for path in aside.iterdir()}
+        summary.outputs = {
+            key: str(folder / name) if name in written or name == SUMMARY else None
+            for key, name in OUTPUTS.items()
+        }
+        for name in OUTPUTS.values():
+            if name in written:
+                replace(aside / name, folder / name)
+            else:
+                remove(folder / name)
+    write_json(folder / SUMMARY, summary)
+
+
+@contextmanager
+def _aside(folder: AnyPath, run: str) -> Iterator[Path]:
+    """A folder of this machine: beside the outputs, or where their store is not, anywhere."""
+    if isinstance(folder, ObjectPath):
+        with TemporaryDirectory(prefix="tandem-") as made:
+            yield Path(made)
+        return
     for left in folder.glob(f"{_ASIDE}*"):  # by a run that died
         shutil.rmtree(left)
-    aside = folder / f"{_ASIDE}{summary.run}"
+    aside = folder / f"{_ASIDE}{run}"
     aside.mkdir(parents=True)
     yield aside
-    written = {path.name for path in aside.iterdir()}
-    summary.outputs = {
-        key: str(folder / name) if name in written or name == SUMMARY else None
-        for key, name in OUTPUTS.items()
-    }
-    for name in OUTPUTS.values():
-        if name not in written or (folder / name).is_dir():
-            _remove(folder / name)
-        if name in written:
-            (aside / name).replace(folder / name)
     shutil.rmtree(aside)
-    write_json(folder / SUMMARY, summary)
 
 
 def write_rankings(aside: Path, log: Log, names: Names, ranked: Ranked) -> None:
@@ -177,13 +191,6 @@ def write_rankings(aside: Path, log: Log, names: Names, ranked: Ranked) -> None:
     if ranked.logits is not None:
         _write_table(aside / TABLE, log, ranked, orders[RERANKED][1])
     pq.write_table(_line_map(log), aside / QUERY_IDS)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _write_table(path: Path, log: Log, ranked: Ranked, order: Ints) -> None:

@@ -13,6 +13,7 @@ from pipelines.models.tokens import bare_tokenizer
 from pipelines.queries.log import Ints
 from pipelines.table.schema import TOKEN_IDS
 from pipelines.table.search import runs_of
+from pipelines.table.snapshot import Snapshot
 
 _COLUMNS = ["chunk_id", "doc_id", "ordinal", "text_hash"]
 BY_DOCUMENT = [("doc_id", "ascending"), ("ordinal", "ascending")]
@@ -51,12 +52,12 @@ class FetchPassages:
     def __init__(
         self, dataset: lance.LanceDataset, tokenizer: str | None, stored: bool = False
     ) -> None:
-        self._uri, self._version = dataset.uri, dataset.version
+        self._snapshot = Snapshot.of(dataset)
         self._tokenizer, self._stored = tokenizer, stored
 
     def __call__(self, documents: pa.Table) -> pa.Table:
         """Tables of `doc_id` become tables of chunks; `passage` or `token_ids` holds the text."""
-        dataset = lance.dataset(self._uri, version=self._version)
+        dataset = self._snapshot.open()
         ids = documents["doc_id"].to_pylist()
         if self._stored:
             return rows_of(dataset, ids, [*_COLUMNS, TOKEN_IDS.name])
@@ -78,13 +79,12 @@ class FetchVectors:
     """A stage: document ids become the vectors of their chunks, with `doc_id` and `ordinal`."""
 
     def __init__(self, dataset: lance.LanceDataset) -> None:
-        self._uri, self._version = dataset.uri, dataset.version
+        self._snapshot = Snapshot.of(dataset)
 
     def __call__(self, documents: pa.Table) -> pa.Table:
         """Tables of `doc_id` become tables of vectors."""
-        dataset = lance.dataset(self._uri, version=self._version)
         ids = documents["doc_id"].to_pylist()
-        return rows_of(dataset, ids, ["doc_id", "ordinal", "vector"])
+        return rows_of(self._snapshot.open(), ids, ["doc_id", "ordinal", "vector"])
 
 
 def rows_of(

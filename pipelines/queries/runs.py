@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipelines.queries.log import Ints, Log
 from pipelines.queries.rank import Floats, strictly_falling
+from pipelines.storage.places import AnyPath
 
 _SPACE = re.compile(r"\s")
 # The same to Arrow, whose own \s knows no more than ASCII.
@@ -123,7 +124,7 @@ def write_run(
             file.write(_bytes_of(lines))
 
 
-def read_run(path: Path) -> dict[str, dict[str, float]]:
+def read_run(path: AnyPath) -> dict[str, dict[str, float]]:
     """A run file as {query: {document: score}}."""
     run: dict[str, dict[str, float]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -132,7 +133,7 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
     return run
 
 
-def read_qrels(path: Path) -> Mapping[str, Mapping[str, int]]:
+def read_qrels(path: AnyPath) -> Mapping[str, Mapping[str, int]]:
     """Judgements as {query: {document: grade}}, ids as in run files; raises ValueError."""
     qrels: dict[str, dict[str, int]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import lance
 import numpy as np
@@ -15,6 +14,9 @@ import pyarrow.compute as pc
 
 from pipelines.corpus.identity import Hashes, as_hashes
 from pipelines.queries.log import Ints
+from pipelines.storage.arrow_files import read_arrow
+from pipelines.storage.places import AnyPath
+from pipelines.table.snapshot import Snapshot
 
 SCORES = pa.schema(
     [
@@ -75,15 +77,15 @@ class Wanted:
         return row, self.pairs[at[row]]
 
 
-def find_stored(uri: str, version: int, fragments: Sequence[int], wanted: Wanted) -> pa.Table:
+def find_stored(snapshot: Snapshot, fragments: Sequence[int], wanted: Wanted) -> pa.Table:
     """A task: the wanted scores of some fragments."""
-    dataset = lance.dataset(uri, version=version)
+    dataset = snapshot.open()
     parts = [part for part in dataset.get_fragments() if part.fragment_id in fragments]
     own = pc.field("scorer") == pa.scalar(wanted.scorer, pa.binary(16))
     return _found(dataset.scanner(fragments=parts, filter=own).to_table(), wanted)
 
 
-def find_staged(files: Sequence[Path], wanted: Wanted) -> pa.Table:
+def find_staged(files: Sequence[AnyPath], wanted: Wanted) -> pa.Table:
     """A task: the wanted scores of some entries."""
     tables = [SCORES.empty_table()]
     for file in files:
@@ -94,17 +96,16 @@ def find_staged(files: Sequence[Path], wanted: Wanted) -> pa.Table:
     return _found(pa.concat_tables(tables), wanted)
 
 
-def entry_rows(file: Path) -> pa.Table | None:
+def entry_rows(file: AnyPath) -> pa.Table | None:
     """The rows of an entry, None if another run has committed it since it was listed."""
     try:
-        return pa.ipc.open_file(file).read_all().replace_schema_metadata()
+        return read_arrow(file).replace_schema_metadata()
     except FileNotFoundError:
         return None
 
 
 def review(
-    uri: str,
-    version: int,
+    snapshot: Snapshot,
     fragments: Sequence[int],
     wanted: Wanted,
     staged: Hashes,
@@ -117,7 +118,7 @@ def review(
     `aged`: then it is written again, with a new day. The third are the places in `staged`, keys of
     staged rows, that stand in the table already.
     """
-    dataset = lance.dataset(uri, version=version)
+    dataset = snapshot.open()
     parts = [part for part in dataset.get_fragments() if part.fragment_id in fragments]
     rows = dataset.scanner(fragments=parts, with_row_address=True).to_table()
     addresses = rows["_rowaddr"].to_numpy()
@@ -144,14 +145,11 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables([FOUND_SCORES.empty_table(), *tables])
 
 
-def fragment_parts(dataset: lance.LanceDataset) -> list[tuple[str, int, list[int]]]:
+def fragment_parts(dataset: lance.LanceDataset) -> list[tuple[Snapshot, list[int]]]:
     """The fragments of a version in parts, each for one task."""
     fragments = [fragment.fragment_id for fragment in dataset.get_fragments()]
-    steps = range(0, len(fragments), _FRAGMENTS_A_TASK)
-    return [
-        (dataset.uri, dataset.version, fragments[start : start + _FRAGMENTS_A_TASK])
-        for start in steps
-    ]
+    steps, snapshot = range(0, len(fragments), _FRAGMENTS_A_TASK), Snapshot.of(dataset)
+    return [(snapshot, fragments[start : start + _FRAGMENTS_A_TASK]) for start in steps]
 
 
 def whole_keys(rows: pa.Table) -> Hashes:

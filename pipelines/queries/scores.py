@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 
-import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,7 +51,7 @@ def scorer_key(fingerprint: str, max_length: int, dtype: str) -> bytes:
 
 def score_place(place: Place) -> Place:
     """Where the scores of an index stand."""
-    return Place(place.uri, f"{place.name}_scores")
+    return Place(place.uri, f"{place.name}_scores", place.options)
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Store:
         """The wanted scores that earlier runs committed: `pair`, `logit`, `cut`."""
         if not self.place.exists():
             return FOUND_SCORES.empty_table()
-        dataset = lance.dataset(self.place.dataset)
+        dataset = self.place.open()
         return joined(
             run([partial(find_stored, *part, wanted) for part in fragment_parts(dataset)])
         )
@@ -113,15 +112,17 @@ class Store:
         """Forget what this run staged, and remove it."""
         for file in ledger.entries_of(self.place.ledger, self.run):
             fragment = ledger.read_entry(file).fragment
-            ledger.data_file(self.place.dataset, fragment).unlink(missing_ok=True)
+            ledger.data_file(self.place.data, fragment).unlink(missing_ok=True)
             ledger.forget([file])
 
     def _keep(self, wanted: Wanted, days: float, run: Run) -> None:
         base = create_empty(self.place, SCORES)
         entries, keys = [], []
+        there = {file.name for file in self.place.data.glob("*")}
         for entry in ledger.read_entries(self.place.ledger):
             rows = entry_rows(entry.file)
-            if rows is not None and ledger.data_file(self.place.dataset, entry.fragment).is_file():
+            file = ledger.data_file(self.place.data, entry.fragment)
+            if rows is not None and file.name in there:
                 entries.append(entry)
                 keys.append(whole_keys(rows))
         every = np.concatenate([np.empty(0, "S48"), *keys])
@@ -159,7 +160,7 @@ class Store:
         return ledger.Marks(self.run, self.sink.making, rows, 0, tokens, 0)
 
     def _tidy(self, run: Run) -> None:
-        dataset = lance.dataset(self.place.dataset)
+        dataset = self.place.open()
         try:
             if upkeep.compaction_due(dataset):
                 upkeep.compact(dataset, run)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipelines.config import Queries
 from pipelines.errors import InputMissing, UsageError
 from pipelines.queries.checked_lines import LogRow
 from pipelines.queries.log_lines import Gathered, LogPart
+from pipelines.storage.places import AnyPath, located
+from pipelines.storage.reading import AnyFile, open_file
 
 _TOPIC = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
 _NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)", re.IGNORECASE)
@@ -18,7 +19,7 @@ _TITLE = re.compile(r"<title>\s*(?:Topic:)?\s*([^<]*)", re.IGNORECASE)
 RUN_ENDINGS = (".trec", ".run", ".txt")
 
 
-def read_trec(settings: Queries, files: Sequence[tuple[str, str]]) -> LogPart:
+def read_trec(settings: Queries, files: Sequence[tuple[AnyFile, str]]) -> LogPart:
     """The topics with the candidates that the runs list for them.
 
     Raises:
@@ -26,7 +27,7 @@ def read_trec(settings: Queries, files: Sequence[tuple[str, str]]) -> LogPart:
         UsageError: it is no UTF-8, or holds no topic.
     """
     assert settings.topics is not None  # noqa: S101 - the configuration was checked
-    path = Path(settings.topics)
+    path = located(settings.topics, settings.storage_options or {})
     gathered = Gathered(settings, path.name)
     runs: dict[str, list[dict[str, object]]] = {}
     if settings.candidates != "retrieved":
@@ -41,7 +42,7 @@ def read_trec(settings: Queries, files: Sequence[tuple[str, str]]) -> LogPart:
     return gathered.finish()
 
 
-def _topics(path: Path) -> list[tuple[int, str, str]]:
+def _topics(path: AnyPath) -> list[tuple[int, str, str]]:
     """(position, id, text) of each topic, in TREC's own markup or as `id<TAB>text` lines."""
     try:
         content = path.read_text(encoding="utf-8")
@@ -66,11 +67,12 @@ def _topics(path: Path) -> list[tuple[int, str, str]]:
 
 
 def _read_run(
-    file: str, source: str, runs: dict[str, list[dict[str, object]]], gathered: Gathered
+    file: AnyFile, source: str, runs: dict[str, list[dict[str, object]]], gathered: Gathered
 ) -> None:
     """Add a run's candidates, by query, and reject what is no line of a run."""
     try:
-        content = Path(file).read_text(encoding="utf-8")
+        with open_file(file) as stream:
+            content = stream.read().decode()
     except (OSError, UnicodeDecodeError) as error:
         gathered.reject(0, None, "unreadable_file", f"{source}: {error}"[:300])
         return

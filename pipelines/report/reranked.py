@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,9 @@ import pyarrow.parquet as pq
 from pipelines.queries.outputs import QUERY_IDS, TABLE
 from pipelines.queries.runs import trec_ids
 from pipelines.report.depth import Candidates
+from pipelines.storage.objects import ObjectPath
+from pipelines.storage.places import AnyPath
+from pipelines.storage.reading import arrow_file
 
 _COLUMNS = ["query_id", "query", "doc_id", "logit", "first_rank", "first_score"]
 
@@ -51,9 +53,9 @@ class Reranked:
         return [self.names[query] for query in encoded.dictionary.to_pylist()], found
 
 
-def read_reranked(folder: Path, judged: Collection[str]) -> Reranked:
+def read_reranked(folder: AnyPath, judged: Collection[str]) -> Reranked:
     """The rows of the judged queries in an output folder; `judged` are ids as in run files."""
-    lines = pq.read_table(folder / QUERY_IDS, columns=["query_id", "run_query_id"])
+    lines = pq.read_table(_opened(folder / QUERY_IDS), columns=["query_id", "run_query_id"])
     names = trec_ids(lines["query_id"])
     asked = pc.is_in(names, value_set=pa.array(sorted(judged), pa.string()))
     pairs = pa.table({"name": names, "query": lines["run_query_id"]}).filter(asked)
@@ -61,5 +63,9 @@ def read_reranked(folder: Path, judged: Collection[str]) -> Reranked:
     for pair in pairs.group_by(["query", "name"]).aggregate([]).sort_by("name").to_pylist():
         found.setdefault(pair["query"], []).append(pair["name"])
     wanted = pc.field("query_id").isin(pa.array(list(found), pa.string()))
-    rows = pq.read_table(folder / TABLE, columns=_COLUMNS, filters=wanted)
+    rows = pq.read_table(_opened(folder / TABLE), columns=_COLUMNS, filters=wanted)
     return Reranked(rows, found)
+
+
+def _opened(path: AnyPath) -> pa.NativeFile:
+    return arrow_file(path if isinstance(path, ObjectPath) else str(path))

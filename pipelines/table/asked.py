@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyarrow import feather
 
-from pipelines.table.files import write_arrow
+from pipelines.storage.arrow_files import read_arrow, write_arrow
 from pipelines.table.place import Place
 from pipelines.table.search import vectors_of
 
@@ -38,7 +37,7 @@ def asked_vectors(place: Place, fingerprint: str) -> Vectors | None:
     """The vectors that are kept, (queries, dimension); None if none are of this encoder."""
     if not place.asked.is_file():
         return None
-    table = feather.read_table(str(place.asked))
+    table = read_arrow(place.asked)
     if (table.schema.metadata or {}).get(_FINGERPRINT) != fingerprint.encode():
         return None
     return vectors_of(table["vector"])

@@ -8,7 +8,6 @@ empty base, which has no fragment, and for a rebuild the commit replaces the tab
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import lance
 import numpy as np
@@ -18,6 +17,7 @@ from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata
 
 from pipelines.errors import TableHeld, TandemError
+from pipelines.storage.places import AnyPath
 from pipelines.table.ledger import data_file
 from pipelines.table.lineage import only_upkeep
 from pipelines.table.place import Place
@@ -28,8 +28,11 @@ Addresses = npt.NDArray[np.uint64]
 def create_empty(place: Place, schema: pa.Schema) -> lance.LanceDataset:
     """The table without rows, which the first commit replaces."""
     if not place.exists():
-        lance.write_dataset(schema.empty_table(), place.dataset, mode="create")
-    return lance.dataset(place.dataset)
+        options = place.storage_options
+        lance.write_dataset(
+            schema.empty_table(), place.dataset, mode="create", storage_options=options
+        )
+    return place.open()
 
 
 def commit(
@@ -50,8 +53,8 @@ def commit(
         TandemError: a staged file is gone.
     """
     held = f"Another run committed to the table {place.name} first; run the command again."
-    gone = [file for file in _files(place, added) if not file.is_file()]
-    if gone and lance.dataset(place.dataset).version != base.version:
+    gone = _gone(place, added)
+    if gone and place.open().version != base.version:
         raise TableHeld(held)  # it took what is staged here, and has cleaned up since
     if gone:
         raise TandemError(f"A staged file is gone ({gone[0]}); nothing was committed.")
@@ -74,19 +77,24 @@ def commit(
         read_version=base.version, operation=operation, transaction_properties=marks
     )
     try:
-        version = int(lance.LanceDataset.commit(place.dataset, transaction).version)
+        committed = lance.LanceDataset.commit(
+            place.dataset, transaction, storage_options=place.storage_options
+        )
     except CommitConflictError as error:
         raise TableHeld(held) from error
+    version = int(committed.version)
     # A replacement is accepted after an update, too; what it replaced must not be published over.
-    before = lance.dataset(place.dataset, version=version - 1)
+    before = place.open(version - 1)
     if not only_upkeep(before, base.version):
         raise TableHeld(held)
     return version
 
 
-def _files(place: Place, fragments: Sequence[FragmentMetadata]) -> list[Path]:
-    """Lance accepts a commit that names a file which is gone, and fails when it is read."""
-    return [data_file(place.dataset, fragment) for fragment in fragments]
+def _gone(place: Place, fragments: Sequence[FragmentMetadata]) -> list[AnyPath]:
+    """The files that are not there: Lance accepts a commit of them, and fails when it is read."""
+    there = {file.name for file in place.data.glob("*")} if fragments else set()
+    files = [data_file(place.data, fragment) for fragment in fragments]
+    return [file for file in files if file.name not in there]
 
 
 def _deletions(

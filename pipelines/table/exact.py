@@ -10,6 +10,8 @@ import lance
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.table.snapshot import Snapshot
+
 Floats = npt.NDArray[np.float64]
 
 # Runs functions, here or as tasks of a cluster, and gives what each returned.
@@ -34,16 +36,16 @@ def nearest_distances(
             room = _ROWS_A_TASK
         groups[-1].append(fragment.fragment_id)
         room -= fragment.physical_rows
-    shared = (dataset.uri, dataset.version, queries, limit, metric)
+    shared = (Snapshot.of(dataset), queries, limit, metric)
     found = run([partial(_nearest_in, *shared, group) for group in groups])
     return np.sort(np.concatenate(found, axis=1), axis=1)[:, :limit]
 
 
 def _nearest_in(
-    uri: str, version: int, queries: Floats, limit: int, metric: str, fragments: list[int]
+    snapshot: Snapshot, queries: Floats, limit: int, metric: str, fragments: list[int]
 ) -> Floats:
     """A task: the same among the rows of some fragments."""
-    dataset = lance.dataset(uri, version=version)
+    dataset = snapshot.open()
     parts = [part for part in dataset.get_fragments() if part.fragment_id in fragments]
     best = np.full((len(queries), limit), np.inf)
     if not parts:

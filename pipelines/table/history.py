@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import lance
-
 from pipelines.errors import InputMissing
+from pipelines.storage.places import listed
 from pipelines.table import ledger
 from pipelines.table.lease import read_holder
 from pipelines.table.lineage import version_times
@@ -33,14 +31,14 @@ def list_versions(place: Place) -> list[dict[str, Any]]:
         raise InputMissing(
             f"There is no table {place.name} in {place.uri}; run `tandem index` first."
         )
-    dataset = lance.dataset(place.dataset)
+    dataset = place.open()
     tags = {name: tag["version"] for name, tag in dataset.tags.list().items()}
     verdicts = {verdict.version: verdict for verdict in read_verdicts(place)}
     times, published = version_times(dataset), published_versions(place)
     found = []
     for version in sorted(times, reverse=True):
         try:
-            there = lance.dataset(place.dataset, version=version)
+            there = place.open(version)
         except ValueError:
             continue  # cleaned up since it was listed
         marks = fingerprints_of(there.schema)
@@ -80,11 +78,12 @@ def standing(place: Place) -> Standing:
     """Look at what stands beside a table."""
     holder, hold, waiting = read_holder(place.lease), read_hold(place), pending(place)
     entries = ledger.read_entries(place.ledger)
-    files = [ledger.data_file(place.dataset, entry.fragment) for entry in entries]
+    files = [ledger.data_file(place.data, entry.fragment) for entry in entries]
+    sizes = {path.name: found.st_size for path, found in listed(place.data, "*")} if files else {}
     staged = {
         "entries": len(entries),
         "rows": sum(entry.rows for entry in entries),
-        "bytes": sum(map(_bytes, files)),
+        "bytes": sum(sizes.get(file.name, 0) for file in files),
     }
     failure = None
     newest = next(read_records(place), None)
@@ -100,10 +99,3 @@ def standing(place: Place) -> Standing:
         staged,
         failure,
     )
-
-
-def _bytes(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        return 0

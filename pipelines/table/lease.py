@@ -23,7 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pipelines.errors import TableHeld
+from pipelines.errors import StorageFault, TableHeld
+from pipelines.storage.places import AnyPath, create, new_folders, remove_empty, write_bytes
 
 BEAT_SECONDS = 2.0
 MISSED_BEATS = 3
@@ -64,7 +65,7 @@ class Holder:
 class Lease:
     """A lease that this process holds."""
 
-    def __init__(self, folder: Path, holder: Holder) -> None:
+    def __init__(self, folder: AnyPath, holder: Holder) -> None:
         self._folder, self._holder = folder, holder
         self._stopped = threading.Event()
         self._lost = threading.Event()
@@ -86,28 +87,30 @@ class Lease:
         """Let others have it."""
         self._stopped.set()
         self._thread.join()
-        holder = read_holder(self._folder)
-        if holder is not None and holder.run == self._holder.run:
-            (self._folder / _HOLDER).unlink(missing_ok=True)
-        for file in _files_of(self._folder, f"{self._holder.run}.*"):
-            file.unlink(missing_ok=True)
+        # Where the store is gone, whoever comes next finds a holder that does not beat.
+        with suppress(StorageFault):
+            holder = read_holder(self._folder)
+            if holder is not None and holder.run == self._holder.run:
+                (self._folder / _HOLDER).unlink(missing_ok=True)
+            for file in _files_of(self._folder, f"{self._holder.run}.*"):
+                file.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         beats = 0
         while not self._stopped.wait(BEAT_SECONDS if beats else 0):
-            holder = read_holder(self._folder)
-            if holder is None or holder.run != self._holder.run:
-                self._lost.set()
-                return
-            beats += 1
             # A beat that cannot be written is one that is missed.
-            with suppress(OSError):
-                _write(self._folder / f"{self._holder.run}.beat", str(beats))
+            with suppress(OSError, StorageFault):
+                holder = read_holder(self._folder)
+                if holder is None or holder.run != self._holder.run:
+                    self._lost.set()
+                    return
+                beats += 1
+                write_bytes(self._folder / f"{self._holder.run}.beat", str(beats).encode())
 
 
 @contextmanager
 def leased(
-    folder: Path,
+    folder: AnyPath,
     run: str,
     wait: bool = False,
     say: Callable[[str], None] = lambda _: None,
@@ -118,7 +121,7 @@ def leased(
     Raises:
         TableHeld: another run holds it, and lives.
     """
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    made = new_folders(folder)
     holder = Holder.here(run)
     told = None
     while not _claimed(folder, holder):
@@ -146,13 +149,10 @@ def leased(
         yield lease
     finally:
         lease.release()
-        # A run that wrote nothing leaves nothing.
-        for place in made:
-            with suppress(OSError):  # something stands there, or another run was faster
-                place.rmdir()
+        remove_empty(made)  # a run that wrote nothing leaves nothing
 
 
-def read_holder(folder: Path) -> Holder | None:
+def read_holder(folder: AnyPath) -> Holder | None:
     """Who holds the lease, None if nobody does."""
     try:
         return Holder(**json.loads((folder / _HOLDER).read_text(encoding="utf-8")))
@@ -163,21 +163,12 @@ def read_holder(folder: Path) -> Holder | None:
         return Holder("unknown", "unknown", 0, "", 0, "")
 
 
-def _claimed(folder: Path, holder: Holder) -> bool:
+def _claimed(folder: AnyPath, holder: Holder) -> bool:
     """Write the holder's file if there is none; of several who try, one does."""
-    aside = folder / f"{holder.run}.claim"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(aside, json.dumps(asdict(holder)))
-        os.link(aside, folder / _HOLDER)
-    except (FileExistsError, FileNotFoundError):
-        return False  # or the folder went with the one before
-    finally:
-        aside.unlink(missing_ok=True)
-    return True
+    return create(folder / _HOLDER, _encoded(holder), holder.run)
 
 
-def _watched(folder: Path, holder: Holder) -> Literal["a beat", "another", "nothing"]:
+def _watched(folder: AnyPath, holder: Holder) -> Literal["a beat", "another", "nothing"]:
     """Watch a holder for so many beats as it may miss: one comes, it lets go, or nothing does."""
     before = _beat_of(folder, holder)
     until = time.monotonic() + MISSED_BEATS * BEAT_SECONDS + BEAT_SECONDS / 2
@@ -190,43 +181,39 @@ def _watched(folder: Path, holder: Holder) -> Literal["a beat", "another", "noth
     return "nothing"
 
 
-def _beat_of(folder: Path, holder: Holder) -> str | None:
+def _beat_of(folder: AnyPath, holder: Holder) -> str | None:
     try:
         return (folder / f"{holder.run}.beat").read_text()
     except FileNotFoundError:
         return None
 
 
-def _taken_over(folder: Path, dead: Holder, holder: Holder, attempt: int) -> bool:
+def _taken_over(folder: AnyPath, dead: Holder, holder: Holder, attempt: int) -> bool:
     """Put `holder` in the place of one that is dead; of several who try, one does.
 
     A winner that died before it took the place is outlived by the next attempt.
     """
     mark = folder / f"{dead.run}.{attempt}.taken"
-    try:
-        mark.touch(exist_ok=False)
-    except (FileExistsError, FileNotFoundError):
-        return False  # another won, or has ended since and taken the folder with it
+    if not create(mark, _encoded(holder), holder.run):
+        return False
     if read_holder(folder) != dead:
         mark.unlink(missing_ok=True)
         return False
-    _write(folder / _HOLDER, json.dumps(asdict(holder)))
+    write_bytes(folder / _HOLDER, _encoded(holder))
     for file in _files_of(folder, f"{dead.run}.*"):
         file.unlink(missing_ok=True)
     return True
 
 
-def _files_of(folder: Path, pattern: str) -> list[Path]:
+def _files_of(folder: AnyPath, pattern: str) -> list[AnyPath]:
     try:
         return list(folder.glob(pattern))
     except FileNotFoundError:
         return []  # the folder went with the run that held it
 
 
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+def _encoded(holder: Holder) -> bytes:
+    return json.dumps(asdict(holder)).encode()
 
 
 def _machine() -> str:

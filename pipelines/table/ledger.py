@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +20,8 @@ import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata
 
 from pipelines.corpus.identity import digest
-from pipelines.table.files import write_arrow
+from pipelines.storage.arrow_files import read_arrow, read_arrow_schema, write_arrow
+from pipelines.storage.places import AnyPath, listed
 from pipelines.table.schema import Fingerprints
 
 STAGED_ROWS = pa.schema(
@@ -36,6 +36,7 @@ STAGED_ROWS = pa.schema(
 # Lance's own clean-up removes unreferenced files after seven days.
 KEPT_SECONDS = 6 * 24 * 3600
 ENDING = ".arrow"
+_ENDINGS = (ENDING, ".partial")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Marks:
 class Entry:
     """One staged fragment: its file in the ledger, and what a commit needs of it."""
 
-    file: Path
+    file: AnyPath
     marks: Marks
     fragment: FragmentMetadata
 
@@ -94,12 +95,12 @@ class Entry:
 
 
 def record(
-    folder: Path,
+    folder: AnyPath,
     marks: Marks,
     fragment: FragmentMetadata,
     rows: pa.Table,
     schema: pa.Schema = STAGED_ROWS,
-) -> Path:
+) -> AnyPath:
     """Write an entry; it is there whole or not at all.
 
     `rows` are those of the fragment; of their columns the entry keeps those of `schema`.
@@ -111,18 +112,18 @@ def record(
     return file
 
 
-def list_entries(folder: Path, run: str) -> list[Path]:
+def list_entries(folder: AnyPath, run: str) -> list[AnyPath]:
     """The entries' files in a fixed order, those of `run` first: of equal rows the first count."""
     files = folder.glob(f"*{ENDING}")
     return sorted(files, key=lambda file: (not file.name.startswith(f"{run}-"), file.name))
 
 
-def entries_of(folder: Path, run: str) -> list[Path]:
+def entries_of(folder: AnyPath, run: str) -> list[AnyPath]:
     """The entries that a run staged."""
-    return sorted(folder.glob(f"{run}-*{ENDING}"))
+    return sorted(folder.glob(f"{run}-*{ENDING}"), key=str)
 
 
-def read_entries(folder: Path) -> list[Entry]:
+def read_entries(folder: AnyPath) -> list[Entry]:
     """All entries, in a fixed order; one that is removed meanwhile is left out."""
     found = []
     for file in list_entries(folder, ""):
@@ -131,14 +132,13 @@ def read_entries(folder: Path) -> list[Entry]:
     return found
 
 
-def read_entry(file: Path) -> Entry:
+def read_entry(file: AnyPath) -> Entry:
     """What stands beside an entry's rows, without reading these."""
-    with pa.ipc.open_file(file) as reader:
-        return Entry(file, *_beside(reader.schema))
+    return Entry(file, *_beside(read_arrow_schema(file)))
 
 
 def read_rows(
-    files: Sequence[tuple[int, Path]], making: Making, dataset: str
+    files: Sequence[tuple[int, AnyPath]], making: Making, data: AnyPath
 ) -> tuple[pa.Table, pa.Table]:
     """The rows of numbered entries: those that `making` could have made, and all of its vectors.
 
@@ -152,11 +152,11 @@ def read_rows(
     rows, vectors = [], []
     for number, file in files:
         try:
-            table = pa.ipc.open_file(file).read_all()
+            table = read_arrow(file)
         except FileNotFoundError:
             continue
         marks, fragment = _beside(table.schema)
-        if marks.making.encoder != making.encoder or not data_file(dataset, fragment).is_file():
+        if marks.making.encoder != making.encoder or not data_file(data, fragment).is_file():
             continue
         table = table.replace_schema_metadata()
         row = pa.array(range(table.num_rows), pa.int32())
@@ -181,22 +181,22 @@ def staged_location(entry: int, row: int = 0) -> pa.Scalar:
     return pa.scalar(_STAGED | entry << 32 | row, pa.uint64())
 
 
-def data_file(dataset: str, fragment: FragmentMetadata) -> Path:
-    """The file of a staged fragment; it has one."""
+def data_file(data: AnyPath, fragment: FragmentMetadata) -> AnyPath:
+    """The file of a staged fragment, in the folder of the dataset's data; it has one."""
     (file,) = fragment.files
-    return Path(dataset) / "data" / str(file.path)
+    return data / str(file.path)
 
 
-def forget(files: Sequence[Path]) -> None:
+def forget(files: Sequence[AnyPath]) -> None:
     """Remove entries whose rows are published, or stand in another entry."""
     for file in files:
         file.unlink(missing_ok=True)
 
 
-def discard_old(folder: Path) -> None:
+def discard_old(folder: AnyPath) -> None:
     """Remove entries whose fragments Lance's clean-up may take soon, and half-written ones."""
-    for file in [*folder.glob(f"*{ENDING}"), *folder.glob("*.partial")]:
-        if time.time() - file.stat().st_mtime > KEPT_SECONDS:
+    for file, found in listed(folder, "*"):
+        if time.time() - found.st_mtime > KEPT_SECONDS and file.name.endswith(_ENDINGS):
             file.unlink(missing_ok=True)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import lance
 import pyarrow as pa
 
 from pipelines.table.ledger import LOCATIONS
+from pipelines.table.snapshot import Snapshot
 
 LIVE_ROWS = pa.schema(
     [
@@ -20,9 +20,9 @@ LIVE_ROWS = pa.schema(
 _COLUMNS = ["chunk_id", "doc_id", "doc_hash", "text_hash"]
 
 
-def read_rows(uri: str, version: int, fragments: Sequence[int]) -> tuple[pa.Table, pa.Table]:
+def read_rows(snapshot: Snapshot, fragments: Sequence[int]) -> tuple[pa.Table, pa.Table]:
     """The rows of some fragments: as LIVE_ROWS, and where the vector of each passage stands."""
-    dataset = lance.dataset(uri, version=version)
+    dataset = snapshot.open()
     parts = [part for part in dataset.get_fragments() if part.fragment_id in fragments]
     found = dataset.scanner(columns=_COLUMNS, with_row_address=True, fragments=parts).to_table()
     locations = found.select(["text_hash", "_rowaddr"]).rename_columns(LOCATIONS.names)

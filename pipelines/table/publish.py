@@ -47,7 +47,7 @@ def live_version(place: Place) -> int | None:
     """The version that `live` names, None if there is none."""
     if not place.exists():
         return None
-    tag = lance.dataset(place.dataset).tags.list().get(LIVE)
+    tag = place.open().tags.list().get(LIVE)
     return tag["version"] if tag else None
 
 
@@ -62,17 +62,17 @@ def open_live(place: Place, version: int | None = None) -> lance.LanceDataset:
         raise InputMissing(
             f"The table {place.name} in {place.uri} has no published version; run `tandem index`."
         )
-    return lance.dataset(place.dataset, version=version)
+    return place.open(version)
 
 
 def open_base(place: Place) -> Base:
     """What a run starts from: the newest version if its rows are those of `live`."""
     live = live_version(place)
     if live is None:
-        newest = lance.dataset(place.dataset) if place.exists() else None
+        newest = place.open() if place.exists() else None
         return Base(newest, None, None)
-    published = lance.dataset(place.dataset, version=live)
-    newest = lance.dataset(place.dataset)
+    published = place.open(live)
+    newest = place.open()
     dataset = newest if same_rows(newest, live) else published
     return Base(dataset, live, fingerprints_of(published.schema))
 
@@ -85,11 +85,11 @@ def restore_base(place: Place, base: Base) -> Base:
     """
     if base.live is None or base.dataset is None:
         return base
-    newest = lance.dataset(place.dataset).version
+    newest = place.open().version
     if newest == base.dataset.version:
         return base
     base.dataset.restore()  # type: ignore[no-untyped-call]
-    restored = lance.dataset(place.dataset)
+    restored = place.open()
     if restored.version != newest + 1:
         raise TableHeld(
             f"Another run committed to the table {place.name} meanwhile; run the command again."
@@ -126,7 +126,7 @@ def publish(place: Place, version: int, expected_live: int | None) -> None:
 
 def mark_published(place: Place, version: int) -> None:
     """Give a version that is live a tag of its own, so that it stays when `live` moves on."""
-    tags = lance.dataset(place.dataset).tags
+    tags = place.open().tags
     own = f"{_OWN}{version}"
     if own not in tags.list():
         tags.create(own, version)
@@ -138,7 +138,7 @@ def move_live(place: Place, version: int) -> None:
     Raises:
         TableHeld: another run pointed it elsewhere at the same time.
     """
-    tags = lance.dataset(place.dataset).tags
+    tags = place.open().tags
     if LIVE in tags.list():
         tags.update(LIVE, version)
     else:
@@ -151,10 +151,10 @@ def published_versions(place: Place) -> list[int]:
     """The versions that are or were `live` and are still kept, in ascending order."""
     if not place.exists():
         return []
-    names = lance.dataset(place.dataset).tags.list()
+    names = place.open().tags.list()
     return sorted(int(name.removeprefix(_OWN)) for name in names if name.startswith(_OWN))
 
 
 def unpublish(place: Place, version: int) -> None:
     """Take its own tag from a version, so that clean-up may remove it."""
-    lance.dataset(place.dataset).tags.delete(f"{_OWN}{version}")
+    place.open().tags.delete(f"{_OWN}{version}")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-
-import lance
 
 from pipelines import quarantine
 from pipelines.config import Config, Keep
 from pipelines.errors import InputMissing, NotPublished
+from pipelines.storage.places import below
 from pipelines.table import gate, ledger, upkeep
 from pipelines.table.exact import Run
 from pipelines.table.lineage import DataCommit, require_lineage
@@ -39,10 +37,10 @@ def purge(place: Place, config: Config, doc_ids: Sequence[str], run: Run) -> dic
     live = live_version(place)
     if live is None:
         raise InputMissing(f"The table {place.name} has no published version to purge.")
-    dataset = lance.dataset(place.dataset, version=live)
-    if lance.dataset(place.dataset).version != live:
+    dataset = place.open(live)
+    if place.open().version != live:
         dataset.restore()  # type: ignore[no-untyped-call]
-        dataset = lance.dataset(place.dataset)
+        dataset = place.open()
     start = DataCommit(dataset.version, None, None)
     rows = dataset.count_rows()
     # An index holds vectors and ids of rows that it was built of.
@@ -57,13 +55,10 @@ def purge(place: Place, config: Config, doc_ids: Sequence[str], run: Run) -> dic
     files = ledger.read_entries(place.ledger)
     before = _size(place)
     upkeep.clean_up(place, Keep(), only_live=True)
-    named = {
-        str(row["path"])
-        for row in lance.dataset(place.dataset).tracked_files().read_all().to_pylist()
-    }
+    named = {str(row["path"]) for row in place.open().tracked_files().read_all().to_pylist()}
     for entry in files:
-        data = ledger.data_file(place.dataset, entry.fragment)
-        if str(data.relative_to(place.dataset)) not in named:
+        data = ledger.data_file(place.data, entry.fragment)
+        if f"data/{data.name}" not in named:
             data.unlink(missing_ok=True)
     ledger.forget([entry.file for entry in files])
     quarantine.forget(place, doc_ids)
@@ -83,4 +78,4 @@ def purge(place: Place, config: Config, doc_ids: Sequence[str], run: Run) -> dic
 
 
 def _size(place: Place) -> int:
-    return sum(file.stat().st_size for file in Path(place.dataset).rglob("*") if file.is_file())
+    return sum(stat.st_size for _, stat in below(place.at(f"{place.name}.lance")))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipelines.errors import UsageError
+from pipelines.storage.places import AnyPath
 from pipelines.summary import IndexSummary, read_json, write_json
 from pipelines.table.place import Place
 
@@ -16,7 +17,7 @@ _MOST_RECORDS = 1000
 def keep_record(place: Place, summary: IndexSummary) -> None:
     """Write the record of a run, also of one that failed, and remove the oldest of too many."""
     write_json(place.runs / f"{summary.run}.json", summary)
-    for file in sorted(place.runs.glob("*.json"))[:-_MOST_RECORDS]:
+    for file in _files(place)[:-_MOST_RECORDS]:
         file.unlink(missing_ok=True)
         file.with_suffix(".html").unlink(missing_ok=True)
 
@@ -38,8 +39,12 @@ def recorded(place: Place, summary: IndexSummary) -> Iterator[None]:
 
 def read_records(place: Place) -> Iterator[Mapping[str, Any]]:
     """All records, the newest first."""
-    files = sorted(place.runs.glob("*.json"), reverse=True)
-    return (record for record in map(read_json, files) if record is not None)
+    found = map(read_json, reversed(_files(place)))
+    return (record for record in found if record is not None)
+
+
+def _files(place: Place) -> list[AnyPath]:
+    return sorted(place.runs.glob("*.json"), key=str)
 
 
 def last_rate(place: Place) -> float | None:

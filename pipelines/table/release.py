@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import lance
-
 from pipelines.config import Keep
 from pipelines.errors import InputMissing, UsageError
 from pipelines.table import ledger
@@ -78,6 +76,6 @@ def roll_back(place: Place, version: int | None) -> tuple[int, int]:
             f"{others}."
         )
     # The hold first: a run between the two would publish again what is rolled back.
-    set_hold(place, live, target, lance.dataset(place.dataset).version)
+    set_hold(place, live, target, place.open().version)
     move_live(place, target)
     return live, target

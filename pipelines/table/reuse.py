@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import lance
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -16,7 +14,10 @@ from lance.file import LanceFileReader
 from pipelines.corpus.buckets import hash_buckets
 from pipelines.corpus.identity import Hashes, as_hashes
 from pipelines.corpus.origin import ENCODED, LIVE, STAGED
+from pipelines.storage.places import AnyPath
 from pipelines.table.ledger import data_file, read_entry
+from pipelines.table.place import Place
+from pipelines.table.snapshot import Snapshot
 
 Locations = npt.NDArray[np.uint64]
 Vectors = npt.NDArray[np.float32]
@@ -33,16 +34,16 @@ class Known:
     Attributes:
         shards: brings a bucket's hashes, sorted, and the location of each.
         count: how many buckets there are; 0 if nothing is known.
-        dataset: the table's folder.
-        version: the version whose row addresses the locations are, None if there is none.
+        place: the table.
+        snapshot: the version whose row addresses the locations are, None if there is none.
         entries: the files of the ledger that locations count.
     """
 
     shards: Callable[[int], Shard]
     count: int
-    dataset: str
-    version: int | None
-    entries: Sequence[Path]
+    place: Place
+    snapshot: Snapshot | None
+    entries: Sequence[AnyPath]
 
 
 def sorted_shard(*parts: pa.Table) -> Shard:
@@ -124,25 +125,27 @@ def _read(known: Known, locations: Locations, dimension: int) -> Vectors:
     for number in np.unique(numbers[staged]).tolist():
         mine = staged & (numbers == number)
         rows = (locations[mine] & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        vectors[mine] = staged_vectors(known.dataset, known.entries[number], rows, dimension)
+        vectors[mine] = staged_vectors(known.place, known.entries[number], rows, dimension)
     return vectors
 
 
 def _of_version(known: Known, addresses: Locations, dimension: int) -> Vectors:
-    dataset = lance.dataset(known.dataset, version=known.version)
+    assert known.snapshot is not None  # noqa: S101 - its rows have locations
     listed = ", ".join(map(str, addresses.tolist()))
-    found = dataset.to_table(
-        columns=["vector"], filter=f"_rowaddr IN ({listed})", with_row_address=True
-    ).sort_by("_rowaddr")
+    found = (
+        known.snapshot.open()
+        .to_table(columns=["vector"], filter=f"_rowaddr IN ({listed})", with_row_address=True)
+        .sort_by("_rowaddr")
+    )
     return _flat(found["vector"], dimension)
 
 
 def staged_vectors(
-    dataset: str, entry: Path, rows: npt.NDArray[np.int64], dimension: int
+    place: Place, entry: AnyPath, rows: npt.NDArray[np.int64], dimension: int
 ) -> Vectors:
     """The vectors of some rows of a staged fragment, in ascending order of the rows."""
-    file = data_file(dataset, read_entry(entry).fragment)
-    reader = LanceFileReader(str(file), columns=["vector"])
+    file = data_file(place.data, read_entry(entry).fragment)
+    reader = LanceFileReader(str(file), place.storage_options, columns=["vector"])
     return _flat(reader.take_rows(rows.tolist()).to_table()["vector"], dimension)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +11,8 @@ from lance.file import LanceFileReader
 from lance.fragment import write_fragments
 
 from pipelines.corpus.origin import ENCODED, STAGED
+from pipelines.storage.arrow_files import read_arrow
+from pipelines.storage.places import AnyPath
 from pipelines.table.ledger import STAGED_ROWS, Making, Marks, data_file, read_entry, record
 from pipelines.table.place import Place
 
@@ -35,13 +36,14 @@ class Sink:
     fresh: bool
     recorded: pa.Schema = STAGED_ROWS
 
-    def write(self, rows: pa.Table, staged: pa.Table, marks: Marks) -> list[Path]:
+    def write(self, rows: pa.Table, staged: pa.Table, marks: Marks) -> list[AnyPath]:
         """Write rows as fragments with an entry each; `staged` says of each row what it is."""
         fragments = write_fragments(
             rows.cast(self.schema),
             self.place.dataset,
             schema=self.schema,
             mode="overwrite" if self.fresh else "append",
+            storage_options=self.place.storage_options,
         )
         offset, files = 0, []
         for fragment in fragments:
@@ -78,10 +80,11 @@ class Stage:
         return chunks.filter(pc.is_null(chunks["vector"])).drop_columns(["vector", "origin"])
 
 
-def copy_rows(sink: Sink, entry: Path, rows: Sequence[int]) -> list[Path]:
+def copy_rows(sink: Sink, entry: AnyPath, rows: Sequence[int]) -> list[AnyPath]:
     """Stage some rows of an entry again, in a fragment without the others; nothing is encoded."""
-    file = data_file(sink.place.dataset, read_entry(entry).fragment)
-    table = LanceFileReader(str(file)).take_rows(list(rows)).to_table()
-    staged = pa.ipc.open_file(entry).read_all().select(sink.recorded.names).take(pa.array(rows))
+    file = data_file(sink.place.data, read_entry(entry).fragment)
+    reader = LanceFileReader(str(file), sink.place.storage_options)
+    table = reader.take_rows(list(rows)).to_table()
+    staged = read_arrow(entry).select(sink.recorded.names).take(pa.array(rows))
     marks = Marks(sink.run, sink.making, encoded=0, resumed=len(rows), tokens=0, cut=0)
     return sink.write(table.select(sink.schema.names), staged, marks)

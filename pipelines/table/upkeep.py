@@ -15,6 +15,7 @@ from pipelines.table.ledger import entries_of
 from pipelines.table.lineage import version_times
 from pipelines.table.place import Place
 from pipelines.table.publish import LIVE, published_versions, unpublish
+from pipelines.table.snapshot import Snapshot
 from pipelines.table.verdicts import forget_verdict, read_verdicts
 
 # Every search opens every fragment, and every row that went is still read past.
@@ -43,8 +44,8 @@ def compact(dataset: lance.LanceDataset, run: Run, every_deletion: bool = False)
         "materialize_deletions": True,
         "materialize_deletions_threshold": least,
     }
-    plan = Compaction.plan(dataset, options)
-    tasks = [partial(_rewrite, dataset.uri, dataset.version, task) for task in plan.tasks]
+    plan, snapshot = Compaction.plan(dataset, options), Snapshot.of(dataset)
+    tasks = [partial(_rewrite, snapshot, task) for task in plan.tasks]
     if tasks:
         Compaction.commit(dataset, list(run(tasks)))
 
@@ -57,7 +58,7 @@ def clean_up(place: Place, keep: Keep, only_live: bool = False) -> None:
     and one whose run has work in the ledger. Files that were staged and never committed are left
     to Lance, which removes them after seven days. With `only_live` no version but `live` stays.
     """
-    dataset = lance.dataset(place.dataset)
+    dataset = place.open()
     times = version_times(dataset)
     live = dataset.tags.list()[LIVE]["version"]
     oldest = datetime.now(UTC) - timedelta(days=keep.days)
@@ -82,5 +83,5 @@ def clean_up(place: Place, keep: Keep, only_live: bool = False) -> None:
             forget_verdict(place, verdict.version)
 
 
-def _rewrite(uri: str, version: int, task: CompactionTask) -> RewriteResult:
-    return task.execute(lance.dataset(uri, version=version))
+def _rewrite(snapshot: Snapshot, task: CompactionTask) -> RewriteResult:
+    return task.execute(snapshot.open())

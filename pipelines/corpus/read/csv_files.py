@@ -18,6 +18,7 @@ from typing import IO, NamedTuple
 
 from pipelines.corpus.read.compressed import opened
 from pipelines.corpus.read.rows import Mapped, Reject
+from pipelines.storage.reading import AnyFile
 
 ENDINGS = tuple(f"{kind}{packed}" for kind in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
 
@@ -35,7 +36,7 @@ class _Row(NamedTuple):
 
 
 def read_rows(
-    file: str, mapped: Mapped, seen: set[str]
+    file: AnyFile, mapped: Mapped, seen: set[str]
 ) -> Iterator[tuple[int, dict[str, str | None]] | Reject]:
     """The rows of a file with their positions; the header's names are added to `seen`.
 
@@ -50,7 +51,7 @@ def read_rows(
     names = {mapped.id, mapped.text, mapped.title, *mapped.metadata}
     with opened(file) as stream:
         lines = _Lines(stream, 2 * mapped.max_document_bytes + _BESIDE_THE_TEXT)
-        rows = _parsed(lines, "\t" if ".tsv" in file.lower()[-8:] else ",")
+        rows = _parsed(lines, "\t" if ".tsv" in str(file).lower()[-8:] else ",")
         first = next(rows, _Row(1, [], ("broken_csv", "The file is empty, without a header.")))
         header = first if isinstance(first, Reject) else _header(first, names)
         if isinstance(header, Reject):

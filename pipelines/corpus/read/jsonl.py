@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pipelines.corpus.read.compressed import is_compressed, opened
 from pipelines.corpus.read.rows import Reject
+from pipelines.storage.reading import AnyFile
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
 
@@ -26,12 +27,12 @@ class Line(NamedTuple):
     row: dict[str, Any]
 
 
-def splittable(file: str) -> bool:
+def splittable(file: AnyFile) -> bool:
     """Whether a part of the file can be read alone."""
     return not is_compressed(file)
 
 
-def read_lines(file: str, start: int, end: int | None) -> Iterator[Line | Reject]:
+def read_lines(file: AnyFile, start: int, end: int | None) -> Iterator[Line | Reject]:
     """The lines that start within the bytes [start, end) of a file.
 
     Raises:

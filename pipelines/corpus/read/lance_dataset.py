@@ -17,6 +17,10 @@ from lance.fragment import FragmentMetadata
 
 from pipelines.corpus.read.arrow_values import values_of
 from pipelines.corpus.read.rows import Reject
+from pipelines.storage.faults import is_store_fault, store_fault
+from pipelines.storage.objects import ObjectPath
+from pipelines.storage.reading import AnyFile
+from pipelines.storage.stores import lance_options
 
 ENDING = ".lance"
 
@@ -47,14 +51,14 @@ class Part(NamedTuple):
     size_bytes: int
 
 
-def is_dataset(folder: str) -> bool:
+def is_dataset(folder: AnyFile) -> bool:
     """Whether a folder is a dataset, or is called one."""
-    path = Path(folder)
+    path = folder if isinstance(folder, ObjectPath) else Path(folder)
     named = path.name.lower().endswith(ENDING) and path.is_dir()
     return named or (path / "_versions").is_dir()
 
 
-def newest(folder: str) -> tuple[int, list[Fragment]]:
+def newest(folder: AnyFile) -> tuple[int, list[Fragment]]:
     """The newest version of a dataset, and its fragments.
 
     Raises:
@@ -65,19 +69,24 @@ def newest(folder: str) -> tuple[int, list[Fragment]]:
     return dataset.version, [Fragment(one.id, one.num_rows, _size_bytes(one)) for one in listed]
 
 
-def opened(folder: str, version: int | None) -> lance.LanceDataset:
+def opened(folder: AnyFile, version: int | None) -> lance.LanceDataset:
     """A version of a dataset, the newest without a number.
 
     Raises:
         OSError: it cannot be read, or there is no such version any more.
+        StorageFault: the object store cannot be reached, or refuses.
     """
+    own = folder.options if isinstance(folder, ObjectPath) else ()
+    options = lance_options(str(folder), own)
     try:
-        return lance.dataset(folder, version=version)
-    except (ValueError, pa.ArrowException) as error:
+        return lance.dataset(str(folder), version=version, storage_options=options)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if is_store_fault(error):
+            raise store_fault(error, str(folder)) from None
         raise OSError(str(error)) from None
 
 
-def column_types(folder: str) -> dict[str, pa.DataType]:
+def column_types(folder: AnyFile) -> dict[str, pa.DataType]:
     """The Arrow type of each column of the newest version.
 
     Raises:
@@ -149,6 +158,8 @@ def _batches(
             batch_readahead=_BATCHES_AHEAD,
         )
     except (OSError, ValueError, pa.ArrowException) as error:
+        if is_store_fault(error):
+            raise store_fault(error, dataset.uri) from None
         raise _Unreadable(error) from error
 
 

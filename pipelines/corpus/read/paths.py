@@ -5,28 +5,40 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pipelines.corpus.read.object_paths import listed_folders, listed_objects, name_below
 from pipelines.errors import InputMissing
+from pipelines.storage.objects import ObjectPath
+from pipelines.storage.reading import AnyFile
 
 # What glob.escape makes of a character that means something in a pattern.
 _ESCAPED = re.compile(r"\[([*?[])\]")
 
 
-def expand(paths: Sequence[str], key: str, endings: Sequence[str]) -> list[tuple[str, str]]:
+def expand(paths: Sequence[AnyFile], key: str, endings: Sequence[str]) -> list[tuple[AnyFile, str]]:
     """The files that paths name, sorted, as (file, its path relative to the entry).
 
     An entry is a file, a folder (all files below it with one of the endings) or a glob, whose
-    files are relative to the folder before its first wildcard. A file that two entries name goes
-    by the first. A link that leads nowhere is a file, and a folder that cannot be listed stands
-    for what is in it, its relative path ending in a slash: neither can be read, which readers say.
+    files are relative to the folder before its first wildcard; objects of a store are named in the
+    same ways. A file that two entries name goes by the first. A link that leads nowhere is a file,
+    and a folder that cannot be listed stands for what is in it, its relative path ending in a
+    slash: neither can be read, which readers say.
 
     Raises:
         InputMissing: an entry names nothing.
     """
-    found: dict[str, str] = {}
+    found: dict[AnyFile, str] = {}
     for entry in paths:
+        if isinstance(entry, ObjectPath):
+            objects, above = listed_objects(entry, endings)
+            if not objects:
+                wanted = " or ".join(endings)
+                raise InputMissing(f"{key}: there is no object {entry}, and no {wanted} below it.")
+            for one in objects:
+                found.setdefault(one, name_below(one, above))
+            continue
         top = Path(entry)
         if os.path.isdir(entry):  # noqa: PTH112 - globs and folders alike are strings here
             matches = list(_files_below(entry, tuple(endings)))
@@ -40,12 +52,12 @@ def expand(paths: Sequence[str], key: str, endings: Sequence[str]) -> list[tuple
                 raise InputMissing(f"{key}: there is no file or folder {entry}.")
         for file in matches:
             found.setdefault(file, _relative(file, top))
-    return sorted(found.items())
+    return _sorted(found)
 
 
 def expand_folders(
-    paths: Sequence[str], key: str, what: str, is_one: Callable[[str], bool]
-) -> list[tuple[str, str]]:
+    paths: Sequence[AnyFile], key: str, what: str, is_one: Callable[[AnyFile], bool]
+) -> list[tuple[AnyFile, str]]:
     """The folders of a kind that paths name, sorted, as (folder, its path relative to the entry).
 
     An entry is such a folder, which goes by its name, a folder with some below it, or a glob.
@@ -54,8 +66,15 @@ def expand_folders(
     Raises:
         InputMissing: an entry names nothing; `what` is what it should have been.
     """
-    found: dict[str, str] = {}
+    found: dict[AnyFile, str] = {}
     for entry in paths:
+        if isinstance(entry, ObjectPath):
+            folders, above = listed_folders(entry, is_one)
+            if not folders:
+                raise InputMissing(f"{key}: {entry} is no {what} and holds none.")
+            for one in folders:
+                found.setdefault(one, name_below(one, above))
+            continue
         top = Path(entry)
         if is_one(entry):
             matches, top = [entry], top.parent
@@ -67,7 +86,11 @@ def expand_folders(
             raise InputMissing(f"{key}: {entry} is no {what} and holds none.")
         for folder in matches:
             found.setdefault(str(Path(folder)), _relative(folder.rstrip(os.sep), top))
-    return sorted(found.items())
+    return _sorted(found)
+
+
+def _sorted(found: Mapping[AnyFile, str]) -> list[tuple[AnyFile, str]]:
+    return sorted(found.items(), key=lambda pair: (str(pair[0]), pair[1]))
 
 
 def _files_below(folder: str, endings: tuple[str, ...]) -> Iterator[str]:

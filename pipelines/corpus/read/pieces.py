@@ -7,11 +7,9 @@ what people see in the quarantine and in file-based ids.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +26,7 @@ from pipelines.corpus.read import (
 from pipelines.corpus.read.paths import expand, expand_folders
 from pipelines.corpus.read.rows import Document, Mapped, Reject, checked, document_of
 from pipelines.corpus.types import column_type
+from pipelines.storage.reading import AnyFile, named, size_of
 
 LARGEST_PIECE_BYTES = 64_000_000
 # Where every row has other fields, those beyond are not remembered.
@@ -44,7 +43,7 @@ class Piece:
 
     source: str
     format: str
-    file: str | None
+    file: AnyFile | None
     start: int
     end: int | None
     first_row: int
@@ -73,7 +72,7 @@ def corpus_pieces(corpus: Corpus, readers: int) -> list[Piece]:
     return [Piece(source, corpus.format, file, 0, None, 0, _size(file)) for file, source in files]
 
 
-def jsonl_pieces(files: Sequence[tuple[str, str]], readers: int) -> list[Piece]:
+def jsonl_pieces(files: Sequence[tuple[AnyFile, str]], readers: int) -> list[Piece]:
     """Byte ranges of JSONL files, for `readers` tasks."""
     step = _step_bytes(sum(_size(file) for file, _ in files), readers)
     pieces = []
@@ -95,7 +94,7 @@ def rows_of(piece: Piece, mapped: Mapped, seen: set[str]) -> Iterator[Document |
         return
     if piece.format in text_files.ENDINGS:
         seen.update(text_files.COLUMNS)
-        yield text_files.read_file(str(piece.file), piece.source, piece.format, mapped)
+        yield text_files.read_file(_file(piece), piece.source, piece.format, mapped)
         return
     names = {mapped.id, mapped.text, mapped.title, *mapped.metadata}
     try:
@@ -114,7 +113,7 @@ def rows_of(piece: Piece, mapped: Mapped, seen: set[str]) -> Iterator[Document |
 
 def _raw_rows(piece: Piece, mapped: Mapped, names: Sequence[str], seen: set[str]) -> Iterator[Any]:
     """The rows of a piece with their positions, and the rejects among them."""
-    file = str(piece.file)
+    file = _file(piece)
     if piece.format == "csv":
         return csv_files.read_rows(file, mapped, seen)
     if piece.part is not None:
@@ -144,23 +143,25 @@ def declared_types(corpus: Corpus) -> dict[str, pa.DataType]:
     return types
 
 
-def _sources(corpus: Corpus) -> list[tuple[str, str]]:
+def _sources(corpus: Corpus) -> list[tuple[AnyFile, str]]:
     """The files, or Lance datasets, of a corpus, each with its path relative to its entry."""
+    entries = named(corpus.paths, corpus.storage_options or {})
     if corpus.format == "lance":
         what = "Lance dataset"
-        return expand_folders(corpus.paths, "corpus.paths", what, lance_dataset.is_dataset)
+        return expand_folders(entries, "corpus.paths", what, lance_dataset.is_dataset)
     endings: Sequence[str] = {
         "parquet": parquet.ENDINGS,
         "csv": csv_files.ENDINGS,
         "beir": [f"corpus{ending}" for ending in jsonl.ENDINGS],
         **text_files.ENDINGS,
     }.get(corpus.format, jsonl.ENDINGS)
-    return expand(corpus.paths, "corpus.paths", endings)
+    return expand(entries, "corpus.paths", endings)
 
 
 def _module_rows(piece: Piece, mapped: Mapped, seen: set[str]) -> Iterator[Document | Reject]:
     seen.update((mapped.id, mapped.text))
-    for row in pydocs.read_module(pydocs.Module(piece.source, piece.file)):
+    file = None if piece.file is None else str(piece.file)
+    for row in pydocs.read_module(pydocs.Module(piece.source, file)):
         if isinstance(row, Reject):
             yield row
             continue
@@ -169,8 +170,8 @@ def _module_rows(piece: Piece, mapped: Mapped, seen: set[str]) -> Iterator[Docum
         yield checked(row._replace(metadata=metadata), mapped.max_document_bytes)
 
 
-def _lance_pieces(folders: Sequence[tuple[str, str]], readers: int) -> list[Piece]:
-    listed: list[tuple[str, str, int | None, list[lance_dataset.Fragment]]] = []
+def _lance_pieces(folders: Sequence[tuple[AnyFile, str]], readers: int) -> list[Piece]:
+    listed: list[tuple[AnyFile, str, int | None, list[lance_dataset.Fragment]]] = []
     for folder, source in folders:
         try:
             listed.append((folder, source, *lance_dataset.newest(folder)))
@@ -184,7 +185,7 @@ def _lance_pieces(folders: Sequence[tuple[str, str]], readers: int) -> list[Piec
     ]
 
 
-def _parquet_pieces(file: str, source: str) -> Iterator[Piece]:
+def _parquet_pieces(file: AnyFile, source: str) -> Iterator[Piece]:
     try:
         groups = parquet.row_groups(file)
     except (OSError, pa.ArrowException):
@@ -204,5 +205,10 @@ def _step_bytes(total_bytes: int, readers: int) -> int:
     return min(max(total_bytes // (4 * readers), SMALLEST_PIECE_BYTES), LARGEST_PIECE_BYTES)
 
 
-def _size(file: str | None) -> int:
-    return os.stat(file).st_size if file and Path(file).is_file() else 0  # noqa: PTH116
+def _size(file: AnyFile | None) -> int:
+    return size_of(file) if file else 0
+
+
+def _file(piece: Piece) -> AnyFile:
+    assert piece.file is not None  # noqa: S101 - only a module may have none
+    return piece.file

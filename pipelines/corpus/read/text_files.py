@@ -12,17 +12,17 @@ What is wrong with a file costs that document only, since its id is known withou
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from posixpath import basename
 
 from pipelines.corpus.read.markdown_title import first_heading
 from pipelines.corpus.read.rows import Document, Mapped, Reject, document_of
+from pipelines.storage.reading import AnyFile, open_file
 
 ENDINGS = {"text": (".txt", ".text"), "markdown": (".md", ".markdown")}
 COLUMNS = ("id", "text", "title", "path", "size_bytes")
 
 
-def read_file(file: str, source: str, kind: str, mapped: Mapped) -> Document | Reject:
+def read_file(file: AnyFile, source: str, kind: str, mapped: Mapped) -> Document | Reject:
     """The document that a file is, at position 0, or why it is none.
 
     Args:
@@ -35,8 +35,9 @@ def read_file(file: str, source: str, kind: str, mapped: Mapped) -> Document | R
     known = source if mapped.id in ("id", "path") and not source.endswith("/") else None
     largest = mapped.max_document_bytes
     try:
-        with Path(file).open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
+        with open_file(file) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
             raw = stream.read() if size <= largest else b""
     except OSError as error:
         return Reject(0, known, "unreadable_file", f"{source}: {error.strerror}")

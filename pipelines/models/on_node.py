@@ -1,0 +1,37 @@
+"""A model on the node of a worker, which may be another one than the driver's."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from pipelines.errors import ModelError
+from pipelines.models.fingerprint import file_parts
+from pipelines.models.locate import Kind, locate
+from pipelines.models.specs import EncoderSpec, ScorerSpec
+from pipelines.storage.stores import Options
+
+Spec = TypeVar("Spec", EncoderSpec, ScorerSpec)
+
+
+def on_this_node(spec: Spec, options: Options = ()) -> Spec:
+    """The description of a model, with its folder on this node; fetched if it is not there yet.
+
+    `options` open the object store that the model may come from.
+
+    Raises:
+        ModelError: it is not here and cannot be had, or is another one than the driver's.
+    """
+    folder = spec.folder
+    if not Path(folder).is_dir():
+        kind: Kind = "encoder" if isinstance(spec, EncoderSpec) else "scorer"
+        folder = locate(spec.name, spec.revision, kind, options).folder
+    found = file_parts(Path(folder), code_runs=spec.trust_remote_code)
+    if other := [part for part, digest in found.items() if spec.parts.get(part) != digest]:
+        raise ModelError(
+            f"Model {spec.name} on {socket.gethostname()} is not the one that the run began with "
+            f"({', '.join(other)}): put the same files on every node, or name a revision."
+        )
+    return replace(spec, folder=folder)

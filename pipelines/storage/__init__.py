@@ -1,0 +1,1 @@
+"""Files of this machine and objects of a bucket behind one set of words."""

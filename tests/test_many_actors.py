@@ -1,0 +1,80 @@
+"""How much of many actors' time is used, where the model is a sleep of known length."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import document, write_config, write_jsonl
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNTS = (1, 2, 4, 8, 16)
+ROWS_AN_ACTOR, SECONDS_A_BLOCK = 8192, 2.0
+
+# Logical CPUs: what sleeps needs none.
+RUN = """
+import json, logging, sys, threading, time
+from contextlib import contextmanager
+from pathlib import Path
+import ray
+actors, config, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+ray.init(address="local", num_cpus=2 * actors + 2, include_dashboard=False, log_to_driver=False,
+         logging_level=logging.ERROR)
+from fake_models import fake_models
+from pipelines.config_file import load_config
+from pipelines.indexing import index
+from pipelines.progress import Silent
+from pipelines.summary import IndexSummary
+
+class Sampled(Silent):
+    points = []
+    @contextmanager
+    def track(self, name, unit, read):
+        over = threading.Event()
+        def look():
+            while not over.wait(0.05):
+                self.points.append((time.monotonic(), read()[0]))
+        if name == "Encode":
+            threading.Thread(target=look, daemon=True).start()
+        yield
+        over.set()
+
+loaded = load_config(Path(config), [f"resources.encoder={{actors: {actors}, cpus: 1}}"])
+summary, progress = IndexSummary(), Sampled()
+index(loaded, summary, progress, models=fake_models(seconds=float(sys.argv[4])))
+done = [(at, count) for at, count in progress.points if count]
+first, last = done[0], next(point for point in done if point[1] == summary.encoded)
+Path(out).write_text(json.dumps({
+    "encoded": summary.encoded, "rate": (last[1] - first[1]) / (last[0] - first[0]),
+    "seconds": last[0] - first[0], "stages": [vars(stage) for stage in summary.stages],
+}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_actors_that_are_added_are_used(tmp_path, small_encoder):
+    """Blocks of 2,048 chunks at two seconds each: the rate of an actor is known."""
+    shares = {}
+    for actors in COUNTS:
+        folder = tmp_path / str(actors)
+        folder.mkdir()
+        rows = (document(n, n) for n in range(ROWS_AN_ACTOR * actors))
+        write_jsonl(folder / "corpus.jsonl", rows)
+        config, out = write_config(folder, small_encoder), folder / "out.json"
+        words = [actors, config, out, SECONDS_A_BLOCK]
+        subprocess.run(
+            [sys.executable, "-c", RUN, *map(str, words)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+            check=True,
+            timeout=600,
+        )
+        found = json.loads(out.read_text())
+        assert found["encoded"] == ROWS_AN_ACTOR * actors
+        block = ROWS_AN_ACTOR * actors // (4 * actors)
+        shares[actors] = found["rate"] / (actors * block / SECONDS_A_BLOCK)
+        print(f"\n{actors} actors: {found['rate']:,.0f} chunks/s, {shares[actors]:.1%} of ideal")
+    assert min(shares.values()) > 0.8, shares
