@@ -85,21 +85,30 @@ def test_all_that_is_copied_gets_past_the_ignore_file():
     assert all((ROOT / name).exists() for name in copied)
 
 
+def answers(*words):
+    return not subprocess.run(words, capture_output=True, check=False).returncode
+
+
+def builder():
+    """What builds images here and has the image to begin with; skips where there is none."""
+    (version,) = [step.rest for step in steps() if step.word == "ARG" and step.stage == ""]
+    for name, options in (
+        ("docker", []),
+        ("buildah", ["--ignorefile", f"{DOCKERFILE}.dockerignore"]),
+    ):
+        if shutil.which(name) and answers(name, "info"):
+            if not answers(name, "pull", f"python:{version.removeprefix('PYTHON=')}"):
+                pytest.skip(f"{name} cannot pull the image to begin with")
+            return [name, "build", *options]
+    pytest.skip("no builder answers: neither docker's daemon nor buildah")
+
+
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_the_image_is_built(target):
-    builders = {"docker": ["docker", "build"], "buildah": ["buildah", "build"]}
-    usable = [
-        words
-        for name, words in builders.items()
-        if shutil.which(name)
-        and not subprocess.run([name, "info"], capture_output=True, check=False).returncode
-    ]
-    if not usable:
-        pytest.skip("no builder answers: neither docker's daemon nor buildah")
-    words = [*usable[0], "--file", str(DOCKERFILE), "--target", target, "--tag", f"test-{target}"]
+    words = [*builder(), "--file", str(DOCKERFILE), "--target", target, "--tag", f"test-{target}"]
     built = subprocess.run([*words, str(ROOT)], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr[-3000:]
 

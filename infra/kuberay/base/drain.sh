@@ -1,12 +1,16 @@
 #!/bin/sh
-# What a pod of Ray's does before Kubernetes ends it: a driver is told to stop, which stages what is
-# in flight, and Ray stays up until the work on this node has ended, for at most so many seconds.
+# What a pod of Ray's does before Kubernetes ends it, for at most so many seconds:
 #
-# All pods of a cluster are ended at once, so workers have to wait for the driver, which runs on the
-# head. A worker whose node goes alone has work until that is killed, and Ray does it elsewhere; one
-# that the autoscaler ends is idle.
+#   drain.sh head SECONDS      the driver is told to stop, stages what is in flight, and ends
+#   drain.sh worker SECONDS    the work on this node ends
+#
+# All pods of a cluster are ended at once, and what the driver stages is done by the workers, so
+# they wait for it. A worker whose node goes alone works until it is killed, and Ray does that
+# work elsewhere; one that the autoscaler ends is idle. The actors that Ray Data leaves behind
+# stand beside the driver, so a head waits for nothing but drivers.
 set -u
-until=$(($(date +%s) + $1))
+role=$1
+until=$(($(date +%s) + $2))
 
 arguments() {
   tr '\0' ' ' 2> /dev/null < "$1/cmdline"
@@ -22,14 +26,20 @@ drivers() {
   done
 }
 
-working() {
+workers() {
   for process in /proc/[0-9]*; do
     case $(arguments "$process") in
       ray::IDLE* | ray::DashboardAgent* | ray::RuntimeEnvAgent*) ;;
-      ray::*) return 0 ;;
+      ray::*) echo "$process" ;;
     esac
   done
-  [ -n "$(drivers)" ]
+}
+
+working() {
+  case $role in
+    head) drivers ;;
+    worker) workers ;;
+  esac
 }
 
 for driver in $(drivers); do
@@ -38,6 +48,6 @@ for driver in $(drivers); do
     kill -TERM "${driver#/proc/}"
   fi
 done
-while working && [ "$(date +%s)" -lt "$until" ]; do
+while [ -n "$(working)" ] && [ "$(date +%s)" -lt "$until" ]; do
   sleep 1
 done
