@@ -3,6 +3,10 @@
 Workers tell the tally what they do, and the driver tells Ray what came together there: so each
 count stands once, whatever died. All have the tags `command` (index or rerank) and `table`; Ray
 puts `ray_` before each name, and `_total` behind those of counters.
+
+Ray exports a gauge only where it was set since the last report, and forgets it two reports later:
+so all are set again at each look. What a run tells once, at its end, is a gauge, since on a cluster
+of its own a counter would appear with its last value, and its increase would be none.
 """
 
 from __future__ import annotations
@@ -32,19 +36,19 @@ COUNTERS = {
     "encoded_seconds": ("tandem_encoder_seconds", "Seconds that bi-encoder actors computed."),
     "scored_seconds": ("tandem_scorer_seconds", "Seconds that cross-encoder actors computed."),
 }
-STAGE_SECONDS = ("tandem_stage_seconds", "Seconds of runs by stage.")
-QUARANTINED = ("tandem_rows_quarantined", "Rows, lines or candidates rejected.")
-COMMITTED = ("tandem_chunks_committed", "New chunks of runs that committed.")
 GAUGES = {
     "running": ("tandem_running", "1 while a run works."),
     "actors": ("tandem_actors", "Actors of the run that have loaded their model."),
     "busy": ("tandem_busy_share", "Share of the actors' time in which they computed."),
     "padding": ("tandem_padding_share", "Share of padding in what models computed."),
-    "quarantined": ("tandem_quarantined_share", "Share of the rows that was rejected."),
-    "exit_code": ("tandem_last_exit_code", "Exit code of the last run."),
     "started": ("tandem_last_start_timestamp_seconds", "When the last run began."),
-    "succeeded": ("tandem_last_success_timestamp_seconds", "When a run last ended with 0."),
+    "committed": ("tandem_chunks_committed", "New chunks that the last run committed."),
+    "rejected": ("tandem_rows_quarantined", "Rows, lines or candidates that it rejected."),
+    "quarantined": ("tandem_quarantined_share", "Share of the rows that it rejected."),
+    "seconds": ("tandem_stage_seconds", "Seconds of the last run, by `stage`."),
+    "ended": ("tandem_last_end_timestamp_seconds", "When a run last ended with `exit_code`."),
 }
+_MORE_TAGS = {"seconds": ("stage",), "ended": ("exit_code",)}
 
 
 @contextmanager
@@ -84,21 +88,27 @@ def metered(
 
 
 class _Metrics:
-    """The metrics of one run; sums that are told again count what was added."""
+    """The metrics of one run; of sums that are told again, what was added counts."""
 
     def __init__(self, tags: Mapping[str, str]) -> None:
         self._tags = dict(tags)
         self._counters = {
-            key: self._made(Counter, name, what) for key, (name, what) in COUNTERS.items()
+            key: Counter(*about, tag_keys=_TAGS).set_default_tags(self._tags)
+            for key, about in COUNTERS.items()
         }
-        self._gauges = {key: self._made(Gauge, name, what) for key, (name, what) in GAUGES.items()}
-        self._stages = Counter(*STAGE_SECONDS, tag_keys=(*_TAGS, "stage"))
+        self._gauges = {
+            key: Gauge(*about, tag_keys=(*_TAGS, *_MORE_TAGS.get(key, ())))
+            for key, about in GAUGES.items()
+        }
+        self._values: dict[tuple[str, str], float] = {}
         self._seen: dict[str, float] = {}
         self._at = time.monotonic()
 
-    def set(self, name: str, value: float) -> None:
-        """Set a gauge."""
-        self._gauges[name].set(value)
+    def set(self, name: str, value: float, tag: str = "") -> None:
+        """Set a gauge, of those with a tag of their own the one with this."""
+        self._values[name, tag] = value
+        more = dict.fromkeys(_MORE_TAGS.get(name, ()), tag)
+        self._gauges[name].set(value, self._tags | more)
 
     def update(self, sums: Mapping[str, float], seconds: Mapping[str, float]) -> None:
         """Count what is new since the last time."""
@@ -107,10 +117,9 @@ class _Metrics:
         for key, value in added.items():
             if value > 0:
                 self._counters[key].inc(value)
-        for stage, spent in seconds.items():
-            new = self._added(f"seconds of {stage}", spent)
-            if stage != "total" and new > 0:
-                self._stages.inc(new, self._tags | {"stage": stage})
+        for stage, spent in dict(seconds).items():
+            if stage != "total":
+                self.set("seconds", spent, stage)
         actors = sums.get("encoders", 0.0) + sums.get("scorers", 0.0)
         busy = added["encoded_seconds"] + added["scored_seconds"]
         self.set("actors", actors)
@@ -123,28 +132,19 @@ class _Metrics:
         if padded:
             self.set("padding", 1 - tokens / padded)
         self._at = now
+        for (name, tag), value in list(self._values.items()):
+            self.set(name, value, tag)
 
     def end(self, summary: Any, code: int) -> None:  # noqa: ANN401
         """Tell how the run ended."""
-        rejected = summary.quarantined
         rows = getattr(summary, "rows", 0) or getattr(summary, "lines", 0)
-        self._once(QUARANTINED, rejected)
+        self.set("rejected", summary.quarantined)
         if rows:
-            self.set("quarantined", rejected / rows)
-        chunks = getattr(summary, "chunks", {})
-        if getattr(summary, "version", None) != getattr(summary, "base_version", None):
-            self._once(COMMITTED, chunks.get("new", 0))
+            self.set("quarantined", summary.quarantined / rows)
+        committed = getattr(summary, "version", None) != getattr(summary, "base_version", None)
+        self.set("committed", summary.chunks["new"] if committed else 0)
         self.set("running", 0)
-        self.set("exit_code", code)
-        if not code:
-            self.set("succeeded", time.time())
-
-    def _once(self, named: tuple[str, str], value: float) -> None:
-        if value > 0:
-            self._made(Counter, *named).inc(value)
-
-    def _made(self, kind: Any, name: str, what: str) -> Any:  # noqa: ANN401 - of Ray's
-        return kind(name, what, tag_keys=_TAGS).set_default_tags(self._tags)
+        self.set("ended", time.time(), str(code))
 
     def _added(self, key: str, value: float) -> float:
         before = self._seen.get(key, 0.0)
