@@ -18,6 +18,7 @@ from jobs.quarantine import quarantine
 from jobs.rerank import rerank
 from jobs.rollback import rollback
 from jobs.search import search
+from jobs.submit import submit
 from jobs.versions import versions
 
 app = typer.Typer(
@@ -45,6 +46,8 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(models, name="models")
+# What stands behind the command that is submitted is that command's.
+app.command(context_settings={"allow_interspersed_args": False})(submit)
 
 
 def main() -> None:

@@ -35,13 +35,13 @@ def connected() -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    # Ray Data hands every actor its work by reference, which Ray's core calls an error each time;
+    # the driver holds the reference, so it is none.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Without an address `init` joins whatever a file in its temporary folder names, alive or not.
     started: dict[str, Any] = {}
     if not os.environ.get("RAY_ADDRESS"):
         started = {"address": "local", "include_dashboard": False}
-        # Ray Data hands every actor its work by reference, which Ray's core calls an error each
-        # time; the driver holds the reference, so it is none.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         # Ray ends workers that had no task for a second, but for one for each CPU that is free, and
         # beside a model none is. Staging has a task every few seconds: each would start a process,
         # whose imports took a fifth of two cores from the model.

@@ -7,6 +7,7 @@ TandemError                1
 ├── NotPublished           3  the gate, the quarantine limit or an empty corpus held it back
 ├── TableHeld              4  another run holds the table, or committed first
 ├── StorageFault           1  an object store cannot be reached, or refuses
+├── ClusterUnreachable     1  the cluster that jobs are submitted to does not answer
 └── Interrupted            1  stopped by a signal; what was done is staged
 """
 
@@ -45,6 +46,10 @@ class TableHeld(TandemError):  # noqa: N818
 
 class StorageFault(TandemError):  # noqa: N818
     """An object store cannot be reached, or refuses; nothing is known of what stands there."""
+
+
+class ClusterUnreachable(TandemError):  # noqa: N818
+    """The cluster that jobs are submitted to does not answer; asked again, it may."""
 
 
 class Interrupted(TandemError):  # noqa: N818

@@ -96,3 +96,15 @@ def bucket(object_store):
     import buckets
 
     return buckets.Bucket.new(object_store)
+
+
+@pytest.fixture
+def dashboard(monkeypatch):
+    """A fake dashboard, and no other that this machine happens to name."""
+    from fake_dashboard import FakeDashboard, served
+
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    fake = FakeDashboard()
+    with served(fake) as fake.address:
+        yield fake

@@ -45,7 +45,13 @@ except SystemExit as exit:
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [(["--help"], 0), (["index", "--help"], 0), (["index", "absent.yaml"], 2)],
+    [
+        (["--help"], 0),
+        (["index", "--help"], 0),
+        (["index", "absent.yaml"], 2),
+        (["submit", "--help"], 0),
+        (["submit", "index", "absent.yaml"], 2),
+    ],
 )
 def test_help_and_a_wrong_configuration_import_nothing_heavy(words, code):
     assert f"ENDED {code} []" in python(LOADED, *words).stdout
@@ -198,7 +204,7 @@ def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
     commands = readme_commands()
     assert {line.split()[1] for line in commands} >= {
         "init", "plan", "index", "rerank", "evaluate", "search", "versions", "quarantine",
-        "rollback", "publish", "demo", "bench", "models",
+        "rollback", "publish", "demo", "bench", "models", "submit",
     }  # fmt: skip
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -220,6 +226,8 @@ def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "bench_size", lambda full: tiny)
     for line in commands:
         words = shlex.split(line, comments=True)[1:]
+        if words[0] == "submit":  # tests/test_submit.py has a dashboard
+            continue
         if words[0] == "init":
             words.append("new.yaml")
         if words[0] == "demo":

@@ -1,6 +1,7 @@
 """Real test collections: encoding, storing and searching give the known figures."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -63,11 +64,11 @@ COMPUTED = [("torch", "float32"), ("torch", "bfloat16"), ("openvino", "bfloat16"
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("nncf") is None, reason="needs the extra int8")
 @pytest.mark.skipif(
     resolve_dtype("auto", "cpu") != "bfloat16", reason="the processor does not compute in bfloat16"
 )
 def test_what_computes_the_vectors_changes_no_judgement(tmp_path):
-    pytest.importorskip("nncf", reason="needs the extra int8")
     ndcg = {}
     for backend, dtype in COMPUTED:
         work = tmp_path / f"{backend}-{dtype}"

@@ -1,5 +1,7 @@
 """int8: calibrated on the corpus's own chunks, told, kept, and refused where it loses too much."""
 
+from importlib.util import find_spec
+
 import lance
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,8 @@ from pipelines.models.processor import resolve_dtype
 from pipelines.models.quantised import calibrate, neighbours_kept
 from pipelines.models.tokens import Tokenize
 
-pytest.importorskip("nncf", reason="needs the extra int8")
+# Looked for and not imported: its telemetry has a thread, and tests fork this process.
+pytestmark = pytest.mark.skipif(find_spec("nncf") is None, reason="needs the extra int8")
 
 
 def texts(count):
