@@ -14,7 +14,7 @@ from manifests import INFRA, KUBERAY, ROOT
 
 DOCKERFILE = INFRA / "Dockerfile"
 # What the install steps name by its place in the image.
-PLACES = r"(?<![\w.])/(opt/tandem|dist|src|constraints\.txt)(?![\w-])"
+PLACES = r"(?<![\w.])/(opt/tandem|dist|src|models|constraints\.txt)(?![\w-])"
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,13 @@ def test_the_install_steps_make_an_environment_that_indexes_and_reranks(tmp_path
     for step in steps():
         if step.stage in stages:
             image.carry_out(step)
+    image.environment["PATH"] = f"{tmp_path}/opt/tandem/bin:{image.environment['PATH']}"
+    image.environment["MODELS"] = "bundled"
+    (fetch,) = [step for step in steps() if step.stage == "cpu" and "models fetch" in step.rest]
+    image.carry_out(fetch)
+    (model,) = (tmp_path / "models" / "bundled").iterdir()
     raw = yaml.safe_load((KUBERAY / "overlays" / "dev" / "tandem.yaml").read_text())
+    raw["encoder"]["model"] = str(model)
     raw["corpus"]["paths"] = ["bisect", "heapq"]
     raw["table"]["uri"], raw["output"]["path"] = str(tmp_path / "index"), str(tmp_path / "run")
     for key in ("paths", "qrels"):

@@ -85,6 +85,17 @@ def test_models_that_are_fetched_at_the_start_are_an_overlay_s_one_line(tmp_path
             if name in ("head", "cpu", "gpu"):
                 assert [one["name"] for one in spec["initContainers"]] == ["fetch-models"]
                 assert "/models" in mounts(spec)
+    prod = load_config(KUBERAY / "overlays" / "prod" / "tandem.yaml")
+    (_, _, _, encoder, reranker, *to) = spec_of_fetching()["command"]
+    assert to == ["--to", "/models"]
+    for name, model in ((encoder, prod.encoder.model), (reranker, prod.reranker.model)):
+        plain, revision = name.split("@")
+        assert model == f"/models/{plain.replace('/', '--')}/{revision}"
+
+
+def spec_of_fetching():
+    (changes,) = documents(KUBERAY / "fetch-models" / "pods.yaml")
+    return changes[0]["value"][0]
 
 
 @pytest.mark.parametrize(
@@ -266,10 +277,11 @@ def test_the_configurations_of_the_overlays_are_configurations():
     packages = f"/opt/tandem/lib/python{python}/site-packages/"
     assert (ROOT / log.removeprefix(packages)).is_file()
     assert (ROOT / dev.require_queries().qrels.removeprefix(packages)).is_file()
-    # Places in a bucket are another test's matter.
-    places = ["table.uri=/data/index", "output.path=/data/runs"]
-    prod = load_config(KUBERAY / "overlays" / "prod" / "tandem.yaml", places)
-    assert (prod.resources.encoder.gpus, prod.resources.scorer.gpus) == (1, 1)
+    prod = load_config(KUBERAY / "overlays" / "prod" / "tandem.yaml")
+    assert prod.table.uri.startswith("s3://")
+    group = of_kind(overlay("prod"), "RayJob")[0]["spec"]["rayClusterSpec"]["workerGroupSpecs"][1]
+    for pool in (prod.resources.encoder, prod.resources.scorer):
+        assert (pool.gpus, pool.actors.min, pool.actors.max) == (1, 0, group["maxReplicas"])
     raw = yaml.safe_load((KUBERAY / "overlays" / "prod" / "tandem.yaml").read_text())
     assert "storage_options" not in raw["table"]
 
