@@ -53,14 +53,20 @@ class Workers:
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_time_grows_in_proportion_and_memory_does_not(cluster, tmp_path, small_encoder):
-    seconds, memory = {}, {}
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_time_grows_in_proportion_and_memory_does_not(cluster, tmp_path, small_encoder, backend):
+    if backend == "openvino":
+        pytest.importorskip("openvino", reason="needs the extra openvino")
+    seconds, memory, name = {}, {}, "growth-of-the-corpus"
+    encoder = {"backend": backend, "dtype": "auto" if backend == "openvino" else "float32"}
     for thousand in (THOUSANDS[0], *THOUSANDS):  # the first is not counted: it warms up
         folder = tmp_path / str(thousand)
         folder.mkdir(exist_ok=True)
         write_jsonl(folder / "corpus.jsonl", texts(1000 * thousand))
         uri = str(folder / f"{time.time()}")
-        config = configured(folder, small_encoder, table={"uri": uri}, chunking=WHOLE)
+        config = configured(
+            folder, small_encoder, encoder=encoder, table={"uri": uri}, chunking=WHOLE
+        )
         with Workers() as workers:
             summary = run_index(config)
         assert summary.encoded == summary.chunks["new"] == 1000 * thousand
@@ -70,8 +76,8 @@ def test_time_grows_in_proportion_and_memory_does_not(cluster, tmp_path, small_e
     slope, start, apart = line_through(THOUSANDS[:4], taken[:4])
     print(f"\n{start:.1f} s and {slope:.3f} s for every thousand; off by {apart:.1%} at most")
     kept(
-        "growth-of-the-corpus",
-        "Encode and stage a corpus (two small layers)",
+        name if backend == "torch" else f"{name}-{backend}",
+        f"Encode and stage a corpus (two small layers, {backend})",
         "thousand chunks",
         "seconds",
         THOUSANDS,

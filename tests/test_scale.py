@@ -1,9 +1,10 @@
 """What grows and what does not: long runs that are measured, and bounds that are asserted."""
 
 import json
-import resource
+import os
 import statistics
-import threading
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 import tiny_models
 from fake_models import DIMENSION, fake_models
-from running import WORDS, configured, document, run_index, run_plan, write_jsonl
+from running import WORDS, configured, document, run_index, write_config, write_jsonl
 
 from pipelines.table.search import nearest_chunks
 
+ROOT = Path(__file__).resolve().parents[1]
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.slow]
 
 
@@ -118,56 +120,73 @@ def test_a_hundred_incremental_runs_leave_a_table_as_small_as_a_new_one(tmp_path
     assert seconds <= 1.5 * new_seconds
 
 
-class Peak:
-    """The greatest resident size of this process while the block runs, in MB."""
+DRIVER = """
+import json, sys
+from pathlib import Path
+from fake_models import fake_models
+from pipelines.cluster import connected
+from pipelines.config_file import load_config
+from running import run_index, run_plan
+what, config, out = sys.argv[1:]
+with connected():
+    act = {"plan": run_plan, "index": run_index}[what]
+    before = Path("/proc/self/status").read_text()
+    summary = act(load_config(Path(config)), fake_models(constant=True))
+status = Path("/proc/self/status").read_text()
+Path(out).write_text(json.dumps({
+    "before": int(before.split("VmHWM:")[1].split()[0]) / 1e3,
+    "peak": int(status.split("VmHWM:")[1].split()[0]) / 1e3,
+    "seconds": {name: value for name, value in summary.seconds.items() if name != "start"},
+    "documents": summary.documents,
+}))
+"""
+WAYS = ("new", "plan, 1% changed", "index, 1% changed", "plan, nothing changed")
 
-    def __enter__(self):
-        self._stopped = threading.Event()
-        self.megabytes = self.before = self._now()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_):
-        self._stopped.set()
-        self._thread.join()
-
-    def _watch(self):
-        while not self._stopped.wait(0.02):
-            self.megabytes = max(self.megabytes, self._now())
-
-    def _now(self):
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize() / 1e6
-
-
-@pytest.mark.timeout(7200)
-def test_a_million_chunks_are_planned_in_bounded_memory(tmp_path, small_encoder):
-    count = 1_000_000
+def driven(cluster, folder, count):
+    """What drivers of their own take on so many documents of a chunk each, by what they do."""
+    config, found = folder / "tandem.yaml", {}
 
     def write(edition):
-        with (tmp_path / "corpus.jsonl").open("w") as file:
+        with (folder / "corpus.jsonl").open("w") as file:
             for number in range(count):
                 changed = edition if number % 100 == 0 else 0
                 row = {"id": f"d{number:07}", "text": f"lock {number} {changed}"}
                 file.write(json.dumps(row) + "\n")
 
-    write(0)
-    config = configured(tmp_path, small_encoder)
-    started = time.monotonic()
-    run_index(config, fake_models(constant=True))
-    print(f"\nfirst run: {time.monotonic() - started:.0f} s")
-    write(1)
-    for what, act in (
-        ("plan, 1% changed", run_plan),
-        ("index, 1% changed", run_index),
-        ("plan, nothing changed", run_plan),
-    ):
-        with Peak() as peak:
-            summary = act(config, fake_models(constant=True))
-        spent = {name: value for name, value in summary.seconds.items() if name != "start"}
-        print(
-            f"{what}: driver {peak.before:.0f} MB before, at most {peak.megabytes:.0f} MB; {spent}"
+    for way in WAYS:
+        write(0 if way == "new" else 1)
+        words = ["plan" if "plan" in way else "index", str(config), str(folder / "out.json")]
+        subprocess.run(
+            [sys.executable, "-c", DRIVER, *words],
+            env=os.environ | {"RAY_ADDRESS": cluster, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+            check=True,
+            capture_output=True,
         )
-        assert peak.megabytes - peak.before < 400
-    assert summary.documents["unchanged"] == count
+        found[way] = json.loads((folder / "out.json").read_text())
+    return found
+
+
+@pytest.mark.timeout(7200)
+def test_what_a_million_chunks_cost_the_driver(cluster, small_encoder, tmp_path):
+    """Seconds and MB of the driver; what each chunk adds tells of more than fit here."""
+    counts, found = (10_000, 1_000_000), {}
+    for count in counts:
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        write_config(folder, small_encoder)
+        found[count] = driven(cluster, folder, count)
+    small, large = (found[count] for count in counts)
+    print()
+    for way in WAYS:
+        for count in counts:
+            one = found[count][way]
+            print(f"{way}, {count:,}: {one['before']:.0f} MB before, at most {one['peak']:.0f} MB;"
+                  f" {one['seconds']}")  # fmt: skip
+        each = (large[way]["peak"] - small[way]["peak"]) * 1e6 / (counts[1] - counts[0])
+        took = [one[way]["seconds"]["total"] for one in (small, large)]
+        more = (took[1] - took[0]) / (counts[1] - counts[0])
+        print(f"{way}: {each:.0f} bytes and {more * 1e6:.1f} µs a chunk, so a billion take "
+              f"{each * 1e9 / 1e9:.0f} GB and {more * 1e9 / 3600:.1f} h")  # fmt: skip
+        assert each < 400
+    assert large[WAYS[-1]]["documents"]["unchanged"] == counts[1]

@@ -1,13 +1,11 @@
 """A job that is followed while connections break, clusters fall silent and signals come."""
 
-import fcntl
 import os
 import pty
 import signal
 import socket
 import subprocess
 import sys
-import termios
 import time
 
 import pytest
@@ -135,18 +133,36 @@ def test_no_cluster_at_the_address_is_a_sentence(config):
 # Signals.
 
 
-def started(dashboard, config, **streams):
-    """The command in a process of its own, when its job runs."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jobs", "submit", "--address", dashboard.address, "index", config],
-        cwd=ROOT,
-        text=True,
-        **streams,
-    )
-    while not any(asked.endswith("/tail") for asked in dashboard.asked):
-        assert process.poll() is None
-        time.sleep(0.01)
-    return process
+@pytest.fixture
+def started(dashboard, config):
+    """Starts the command in a process of its own and waits until its job runs."""
+    processes = []
+    # What is started in the background is deaf to Ctrl-C, and so is all that it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def start(python=("-m", "jobs"), **options):
+        words = [sys.executable, *python, "submit", "--address", dashboard.address, "index", config]
+        process = subprocess.Popen(words, cwd=ROOT, text=True, **options)
+        processes.append(process)
+        while not any(asked.endswith("/tail") for asked in dashboard.asked):
+            assert process.poll() is None
+            time.sleep(0.01)
+        return process
+
+    yield start
+    signal.signal(signal.SIGINT, before)
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+# The first terminal that the leader of a session opens is its own, whose Ctrl-C it gets.
+OWN_TERMINAL = """
+import os, runpy, sys
+os.open(os.ttyname(0), os.O_RDWR)
+sys.argv[0] = "jobs"
+runpy.run_module("jobs", run_name="__main__")
+"""
 
 
 def goes_on_until_it_is_stopped(job):
@@ -157,10 +173,10 @@ def goes_on_until_it_is_stopped(job):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_without_a_terminal_a_signal_detaches(dashboard, config, number):
+def test_without_a_terminal_a_signal_detaches(dashboard, started, number):
     dashboard.run = goes_on_until_it_is_stopped
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = started(dashboard, config, **pipes)
+    process = started(**pipes)
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
     (name,) = dashboard.jobs
@@ -177,14 +193,14 @@ def test_without_a_terminal_a_signal_detaches(dashboard, config, number):
     ("answer", "stopped", "last"),
     [("stop\n", True, "was stopped"), ("\n", False, "Detached"), ("\x03", False, "Detached")],
 )
+@pytest.mark.timeout(60)
 def test_on_a_terminal_ctrl_c_asks_and_a_second_one_detaches(
-    dashboard, config, answer, stopped, last
+    dashboard, started, answer, stopped, last
 ):
     dashboard.run = goes_on_until_it_is_stopped
     ours, theirs = pty.openpty()
-    process = started(
-        dashboard, config, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=own_terminal
-    )
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    process = started(("-c", OWN_TERMINAL), start_new_session=True, **streams)
     os.close(theirs)
     os.write(ours, b"\x03")
     said = read_until(ours, "[detach/stop]")
@@ -196,12 +212,6 @@ def test_on_a_terminal_ctrl_c_asks_and_a_second_one_detaches(
     (job,) = dashboard.jobs.values()
     assert job.stopped.is_set() == stopped
     assert ("staged" in said.splitlines()) == stopped
-
-
-def own_terminal():
-    """Make standard input the terminal of the process, whose Ctrl-C it then gets."""
-    os.setsid()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def read_until(file, end):

@@ -78,7 +78,9 @@ class Following:
         with contextlib.suppress(TimeoutError, ClusterUnreachable):
             async with contextlib.aclosing(self._jobs.tail(self._name)) as texts:
                 while True:
-                    text = await asyncio.wait_for(anext(texts, None), self._limits.silent)
+                    # `wait_for` loses a Ctrl-C that comes together with a text.
+                    async with asyncio.timeout(self._limits.silent):
+                        text = await anext(texts, None)
                     if text is None:
                         return
                     self._show(place, text)
