@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from fake_models import fake_models, fake_rerank_models
 from running import configured, run_index, run_rerank
-from test_scale import Peak
 
+from pipelines.bench.memory import PeakMemory
 from pipelines.corpus.identity import passage
 from pipelines.queries.checked_lines import normalise
 
@@ -88,15 +88,14 @@ def test_pairs_are_scored_once_however_often_they_are_asked(
 
     def run(expected, label):
         started = time.monotonic()
-        with Peak() as peak:
+        with PeakMemory() as peak:
             summary = run_rerank(config, models)
         seconds.append(time.monotonic() - started)
         assert summary.lines == lines
         assert summary.distinct_pairs == len(expected)
-        grown = peak.megabytes - peak.before
         print(f"\n{label}: {lines:,} lines, {summary.queries:,} queries, {summary.distinct_pairs:,}"
               f" pairs, {summary.scored:,} scored, {seconds[-1]:.0f} s, driver {peak.before:.0f} MB"
-              f" and {grown:.0f} MB more; {summary.seconds}")  # fmt: skip
+              f" and {peak.megabytes['added']:.0f} MB more; {summary.seconds}")  # fmt: skip
         return summary
 
     known = queries[: len(queries) * 4 // 5]
