@@ -10,8 +10,8 @@ os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # As in a cluster that a command starts: workers without a task are kept.
 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
-# Metrics are read in one test, which need not wait ten seconds for each.
-os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
+# Metrics are read in some tests, which need not wait ten seconds for each.
+os.environ.setdefault("RAY_metrics_report_interval_ms", "2500")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +37,14 @@ def cluster():
     )
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def standard_library():
+    """What is read of it, documents and rejects, each with its module."""
+    from pipelines.corpus.read.pydocs import modules, read_module
+
+    return [(module, row) for module in modules(["stdlib"]) for row in read_module(module)]
 
 
 @pytest.fixture(scope="session")

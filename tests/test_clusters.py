@@ -86,6 +86,7 @@ print(len(pids))
 """
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_task_waits_for_the_next_one():
     """Though a model has nearly all CPUs, which makes Ray end it otherwise."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

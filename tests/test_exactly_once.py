@@ -34,7 +34,14 @@ COMMITTED = list(POINTS)[4:10]
 
 
 # Those that differ least from a neighbour belong to the long form.
-LONG = {"reading", "after staging", "after compaction", "between the tags"}
+LONG = {
+    "reading",
+    "after staging",
+    "before compaction",
+    "after compaction",
+    "before the tags",
+    "between the tags",
+}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from pipelines.models.tokens import Tokenize
 pytest.importorskip("openvino", reason="needs the extra openvino")
 PACKED = sorted({"bundled", *KINDS} - PADDED)
 # Each family and way of pooling once; the others differ from one of these by their prompt alone.
-SOME = {"bundled", "first_after_prompt", "greatest", "last_token"}
+SOME = {"bundled", "first_after_prompt"}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,14 @@ def test_vectors_are_those_of_sentence_transformers(kind, tmp_path):
     np.testing.assert_allclose(queries, reference(spec).encode_query(TEXTS), atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["bundled", "bert", "roberta", "electra"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "bundled",
+        "bert",
+        *(pytest.param(family, marks=pytest.mark.slow) for family in ("roberta", "electra")),
+    ],
+)
 @pytest.mark.parametrize("max_length", [None, 40])
 def test_logits_are_those_of_cross_encoder(family, max_length, tmp_path):
     folder = family

@@ -125,7 +125,7 @@ def test_what_does_not_change_is_told_on_and_on(cluster, monkeypatch):
     (port,) = {node["MetricsExportPort"] for node in ray.nodes()}
     key = "ray_tandem_running", "index", "long", ""
     with metrics.metered("index", "long", dict, IndexSummary()):
-        time.sleep(4)  # Ray forgets a gauge after two reports of a second each
+        time.sleep(8)  # Ray forgets a gauge after two reports of 2.5 seconds each
         assert scraped(port)[key] == 1
     until = time.monotonic() + 30
     while scraped(port).get(key) == 1:
@@ -213,6 +213,7 @@ def test_with_the_word_json_all_that_is_said_is_json(cluster, small_encoder, tmp
     told = [line for line in lines if "run" in line]
     assert len({line["run"] for line in told}) == 1
     assert all(line["node_id"] and line["command"] == "index" for line in told)
+    assert len({line["job_id"] for line in told}) == 1
     assert {line["stage"] for line in told} >= {None, "read", "encode", "check"}
     assert told[-1]["summary"]["encoded"] == 5
 

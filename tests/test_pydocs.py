@@ -135,14 +135,6 @@ def site(tmp_path, monkeypatch):
     return write
 
 
-@pytest.fixture(scope="module")
-def standard_library():
-    rows = []
-    for module in modules(["stdlib"]):
-        rows += [(module, row) for row in read_module(module)]
-    return rows
-
-
 def read_all(*paths):
     return [row for module in modules(paths) for row in read_module(module)]
 

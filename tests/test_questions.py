@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.corpus.read.pydocs import modules, read_module
-
 BUNDLED = Path(__file__).parent.parent / "pipelines" / "bundled"
 HEADER = "query-id\tcorpus-id\tscore"
 
@@ -69,6 +67,6 @@ def test_judgements_are_graded_once(judgements):
     assert len({(query_id, doc_id) for query_id, doc_id, _ in judgements}) == len(judgements)
 
 
-def test_judged_documents_exist(judgements):
-    known = {row.doc_id for module in modules(["stdlib"]) for row in read_module(module)}
+def test_judged_documents_exist(judgements, standard_library):
+    known = {row.doc_id for _, row in standard_library}
     assert {doc_id for _, doc_id, _ in judgements} - known == set()

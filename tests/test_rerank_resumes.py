@@ -135,12 +135,8 @@ def alone(table, specs, tmp_path_factory, small_encoder, small_scorer):
 @pytest.mark.parametrize(
     "point",
     [
-        "while it scores",
-        "when all but the summary are",
-        *(
-            pytest.param(point, marks=pytest.mark.slow)
-            for point in ("before the commit", "after the commit", "before the outputs are moved")
-        ),
+        pytest.param(point, marks=[] if point == "while it scores" else [pytest.mark.slow])
+        for point in POINTS
     ],
 )
 def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(

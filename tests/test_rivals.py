@@ -90,6 +90,7 @@ def test_without_the_lease_the_fence_lets_one_commit(
     require_table(folder, corpus)
 
 
+@pytest.mark.slow
 def test_a_driver_that_slept_is_taken_over_and_ends_with_4(
     cluster, described, table, small_encoder
 ):

@@ -89,6 +89,7 @@ def test_equal_passages_of_several_files_are_encoded_once_and_have_their_ids(
     assert require_ids(tmp_path, tokenizer) == summary.chunks["new"] >= 1500
 
 
+@pytest.mark.slow
 def test_switching_it_on_or_off_is_a_rebuild_that_encodes_nothing(
     tmp_path, small_encoder, tokenizer
 ):
@@ -124,6 +125,7 @@ def test_ids_stay_through_edits_compaction_and_the_way_back(tmp_path, small_enco
     assert {row["text"] for row in live_rows(tmp_path)} >= {document(0)["text"]}
 
 
+@pytest.mark.slow
 def test_what_was_staged_is_copied_with_its_ids_and_given_some_where_it_has_none(
     tmp_path, small_encoder, tokenizer
 ):
