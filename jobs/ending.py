@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pipelines.errors import TandemError, UsageError
+from pipelines.logs import as_json, json_wanted
 from pipelines.storage.faults import is_store_fault, store_fault
 from pipelines.summary import require_writable, write_json
 
@@ -36,12 +37,15 @@ def ending(summary: Any, json: Path | None) -> Iterator[None]:  # noqa: ANN401 -
         if isinstance(cause, UsageError):
             raise told(cause) from None
         if not isinstance(cause, TandemError):
-            traceback.print_exc()
+            if json_wanted():
+                print(as_json("unforeseen", exc_text=traceback.format_exc()), file=sys.stderr)  # noqa: T201
+            else:
+                traceback.print_exc()
             first = str(error).strip().splitlines() or [""]
             cause = TandemError(f"{type(error).__name__}: {first[0]}")
         summary.error = str(cause)
         _write(summary, json)
-        raise told(cause) from None
+        raise told(cause, summary) from None
     _write(summary, json)
 
 
@@ -56,9 +60,12 @@ def interruptible(say: Callable[[str], None]) -> Iterator[Interrupt]:
         yield interrupt
 
 
-def told(error: TandemError) -> typer.Exit:
+def told(error: TandemError, summary: Any = None) -> typer.Exit:  # noqa: ANN401
     """Print the sentence; the exit to raise."""
-    print(f"tandem: {error}", file=sys.stderr)  # noqa: T201
+    line = f"tandem: {error}"
+    if json_wanted():  # perhaps before Ray writes logs
+        line = as_json(str(error), exit_code=error.exit_code, run=getattr(summary, "run", None))
+    print(line, file=sys.stderr)  # noqa: T201
     return typer.Exit(error.exit_code)
 
 

@@ -39,7 +39,10 @@ def sentence(error: ValidationError) -> str:
     # A union gives a fault a member: tell them as one.
     same = [fault for fault in faults if _key(fault["loc"])[0] == key]
     allowed = " or ".join(dict.fromkeys(_allowed(fault) for fault in same))
-    return f"{key} is {faults[0]['input']!r}; {allowed} is allowed."
+    given = repr(faults[0]["input"])
+    if "storage_options" in faults[0]["loc"]:  # where secrets may stand
+        given = "***"
+    return f"{key} is {given}; {allowed} is allowed."
 
 
 def _key(loc: tuple[int | str, ...]) -> tuple[str, type[Section]]:
@@ -51,6 +54,8 @@ def _key(loc: tuple[int | str, ...]) -> tuple[str, type[Section]]:
         field = section.model_fields.get(str(part))
         inner = field and next(iter(get_args(field.annotation)), field.annotation)
         if not (isinstance(inner, type) and issubclass(inner, Section)):
+            if part == "storage_options":
+                return ".".join([key, *map(str, loc[place + 1 :])]), section
             return key + "".join(f"[{n}]" for n in loc[place + 1 :] if isinstance(n, int)), section
         if place + 1 < len(loc):
             section = inner

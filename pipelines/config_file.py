@@ -26,6 +26,7 @@ from pipelines.storage.stores import STORES
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)b?\s*", re.IGNORECASE)
 _PATHS = {("table", "uri"), ("output", "path"), ("queries", "qrels"), ("queries", "topics")}
 # Options of a store that nobody is to read.
+_WITH_PASSWORD = re.compile(r"://[^/@\s]+@")
 _SECRET = re.compile(r"secret|token|key|password|credential|sas", re.IGNORECASE)
 _MODELS = {("encoder", "model"), ("reranker", "model"), ("trust", "remote_code")}
 
@@ -100,7 +101,8 @@ def resolved(config: Config) -> str:
     for section in raw.values():
         options = section.get("storage_options", {})
         options |= {key: "***" for key in options if _SECRET.search(key)}
-    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).rstrip()
+    page = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).rstrip()
+    return _WITH_PASSWORD.sub("://***@", page)
 
 
 def _places(config: Config) -> Iterator[tuple[str, str]]:

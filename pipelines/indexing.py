@@ -88,7 +88,7 @@ def index(
     throughput = Throughput()
     with (
         closing(job.tally),
-        metered("index", job.place.name, job.tally.read, summary),
+        metered("index", f"{job.place.uri}/{job.place.name}", job.tally.read, summary),
         leased(job.place.lease, summary.run, request.wait, progress.say) as lease,
         recorded(job.place, summary),
         reported(job, summary, throughput),

@@ -86,7 +86,7 @@ def rerank(
     folder = output_folder(config)
     with (
         closing(job.tally),
-        metered("rerank", job.place.name, job.tally.read, summary),
+        metered("rerank", f"{job.place.uri}/{job.place.name}", job.tally.read, summary),
         leased(folder / ".lease", summary.run, refusal=_HELD.format(folder=folder)),
     ):
         with (

@@ -50,13 +50,14 @@ class FakeDashboard:
         token: what requests must bear; None for no authentication.
         rival: whether another starts a job as soon as it was looked for in vain.
         broken: so many of the next requests are answered with 503.
+        lost: the answers to so many of the next submissions are.
         cuts: after so many characters the next connections that read a log break, one each; None
             for one that stays silent for ever.
     """
 
     def __init__(self, run=succeeds, token=None, rival=False):
         self.run, self.token, self.rival = run, token, rival
-        self.broken, self.cuts = 0, []
+        self.broken, self.lost, self.cuts = 0, 0, []
         self.asked, self.uploads, self.jobs = [], {}, {}
 
     def uploaded(self):
@@ -98,6 +99,9 @@ class FakeDashboard:
         if name in self.jobs:
             return web.Response(status=500, text=f"Job with submission_id {name} already exists.")
         self.start(name, asked)
+        if self.lost:
+            self.lost -= 1
+            request.transport.abort()
         return web.json_response({"job_id": name, "submission_id": name})
 
     async def _job(self, request):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.config_file import load_config, parse_config
+from pipelines.config_file import load_config, parse_config, resolved
 from pipelines.corpus.read.paths import expand
 from pipelines.errors import InputMissing, UsageError
 
@@ -425,3 +425,16 @@ def test_every_key_is_in_the_design() -> None:
     ):
         listed[section] |= dict.fromkeys(required.split())
     assert keys(parse_config(raw).model_dump(mode="json")) == keys(listed)
+
+
+def test_secrets_are_shown_by_no_message_and_no_page():
+    options = {"aws_secret_access_key": 20261121}
+    with pytest.raises(UsageError) as raised:
+        parse_config({"table": {"uri": "s3://bucket/index", "storage_options": options}})
+    assert str(raised.value) == (
+        "table.storage_options.aws_secret_access_key is ***; a string is allowed."
+    )
+    options = {"aws_secret_access_key": "hunter2", "aws_endpoint": "http://me:hunter2@host:9000"}
+    config = parse_config({"table": {"uri": "s3://bucket/index", "storage_options": options}})
+    assert "http://***@host:9000" in resolved(config)
+    assert "hunter2" not in resolved(config)

@@ -14,6 +14,7 @@ from pipelines.models.load import describe_encoder, describe_scorer
 from pipelines.models.locate import locate
 from pipelines.models.manifest import MANIFEST
 from pipelines.models.on_node import on_this_node
+from pipelines.storage.objects import ObjectPath
 
 
 def fetched(*words):
@@ -53,9 +54,9 @@ def test_what_was_altered_is_not_loaded(cache, small_encoder, tmp_path):
     weights.write_bytes(content)
     with pytest.raises(ModelError, match=r"model.safetensors is not the file that was fetched"):
         locate(folder, None, "encoder")
-    # What lacks a file is fetched again.
-    shutil.copy(small_encoder / "model.safetensors", weights)
-    (Path(folder) / MANIFEST).unlink()
+    fetched(small_encoder, "--to", tmp_path / "models")
+    assert locate(folder, None, "encoder")
+    (Path(folder) / MANIFEST).write_text("{")
     fetched(small_encoder, "--to", tmp_path / "models")
     assert locate(folder, None, "encoder")
 
@@ -74,6 +75,14 @@ def test_a_model_in_a_bucket_is_downloaded_once_a_node(cache, bucket, small_enco
     assert folder.stat().st_ctime_ns == made
     shutil.rmtree(cache)  # another node has none
     assert Path(on_this_node(spec, own).folder).is_dir()
+    weights = folder / "model.safetensors"  # as a full disk leaves it
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert on_this_node(spec, own).folder == str(folder)
+    assert weights.stat().st_size > 100
+    ObjectPath.of(f"{url}/model.safetensors", bucket.options).write_bytes(b"cut")
+    fetched(small_encoder, "--to", f"{bucket.url}/models", *options)
+    shutil.rmtree(cache)
+    assert on_this_node(spec, own)
 
 
 @pytest.mark.s3

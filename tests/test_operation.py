@@ -68,13 +68,13 @@ def more(tags):
     return tags.get("stage") or tags.get("exit_code") or ""
 
 
-def ended(port, command, code):
+def ended(port, command, table, code):
     """The samples of a run that has just ended so, which Ray soon forgets.
 
     They come in two reports where one fell between the telling of the first and the last.
     """
     began, until, told = time.time() - 60, time.monotonic() + 150, {}
-    key = "ray_tandem_last_end_timestamp_seconds", command, "watched", str(code)
+    key = "ray_tandem_last_end_timestamp_seconds", command, table, str(code)
     while True:
         found = scraped(port)
         told |= found
@@ -92,10 +92,11 @@ def test_metrics_of_a_run_are_what_its_summary_says(cluster, small_encoder, smal
     config = configured(tmp_path, small_encoder, table=table)
     summary = run_index(config, fake_models())
     (port,) = {node["MetricsExportPort"] for node in ray.nodes()}
-    found = ended(port, "index", 0)
+    place = f"{tmp_path}/index/watched"
+    found = ended(port, "index", place, 0)
 
     def of(name, tag=""):
-        return found[f"ray_tandem_{name}", "index", "watched", tag]
+        return found[f"ray_tandem_{name}", "index", place, tag]
 
     assert of("documents_total") == 30
     assert of("chunks_staged_total") == of("chunks_committed") == summary.chunks["new"] == 30
@@ -107,7 +108,7 @@ def test_metrics_of_a_run_are_what_its_summary_says(cluster, small_encoder, smal
     write_jsonl(tmp_path / "corpus.jsonl", [document(0)])
     with pytest.raises(NotPublished):
         run_index(config, fake_models())
-    found = ended(port, "index", 3)
+    found = ended(port, "index", place, 3)
     assert of("chunks_committed") == 0
 
     queries = {"format": "jsonl", "paths": [str(tmp_path / "log.jsonl")], "top_k": 5}
@@ -115,7 +116,7 @@ def test_metrics_of_a_run_are_what_its_summary_says(cluster, small_encoder, smal
     write_jsonl(tmp_path / "log.jsonl", [{"query_id": "q", "query": "lock"}])
     run_rerank(configured(tmp_path, small_encoder, table=table, queries=queries, reranker=reranker),
                fake_rerank_models())  # fmt: skip
-    assert ended(port, "rerank", 0)["ray_tandem_running", "rerank", "watched", ""] == 0
+    assert ended(port, "rerank", place, 0)["ray_tandem_running", "rerank", place, ""] == 0
 
 
 def test_what_does_not_change_is_told_on_and_on(cluster, monkeypatch):
@@ -154,6 +155,20 @@ ALERTS = {
                   'stage_seconds{T, stage="read"}': "_x5 3x195",
                   "chunks_encoded_total{T}": "0+100x60 6000x140"},
         "due": {"1h10m": set(), "2h": {"TandemNoProgress"}},
+    },
+    "all is cut, and encoding goes on": {
+        "shown": {"running{T}": "1x200",
+                  "documents_total{T}": "0+100x10 1000x190",
+                  "chunks_encoded_total{T}": "0+100x200"},
+        "due": {"2h": set()},
+    },
+    "down for a week": {
+        "shown": {'last_end_timestamp_seconds{T, exit_code="0"}': "60x9 _x12000"},
+        "due": {"3d4h": {"TandemRunLate"}, "8d": {"TandemRunLate"}},
+    },
+    "never ended well": {
+        "shown": {"last_start_timestamp_seconds{T}": "60x9 _x3000"},
+        "due": {"25h": set(), "1d4h": {"TandemRunLate"}},
     },
     "a long stage ends": {
         "shown": {"running{T}": "1x100",
@@ -200,22 +215,38 @@ def test_rules_alert_when_they_should(case, tmp_path):
 def test_with_the_word_json_all_that_is_said_is_json(cluster, small_encoder, tmp_path):
     write_jsonl(tmp_path / "corpus.jsonl", [document(n) for n in range(5)])
     config = write_config(tmp_path, small_encoder)
-    found = subprocess.run(
-        [sys.executable, "-m", "jobs", "index", str(config)],
-        env=os.environ | {"RAY_ADDRESS": cluster, "TANDEM_LOG": "json"},
-        cwd=INFRA.parents[1],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert found.stdout == ""
-    lines = [json.loads(line) for line in found.stderr.splitlines() if line.startswith("{")]
+
+    def said(code, *words):
+        found = subprocess.run(
+            [sys.executable, "-m", "jobs", "index", str(config), *words],
+            env=os.environ | {"RAY_ADDRESS": cluster, "TANDEM_LOG": "json"},
+            cwd=INFRA.parents[1],
+            capture_output=True,
+            text=True,
+        )
+        assert found.returncode == code
+        assert found.stdout == ""
+        return [json.loads(line) for line in found.stderr.splitlines() if not native(line)]
+
+    lines = said(0)
     told = [line for line in lines if "run" in line]
     assert len({line["run"] for line in told}) == 1
     assert all(line["node_id"] and line["command"] == "index" for line in told)
     assert len({line["job_id"] for line in told}) == 1
     assert {line["stage"] for line in told} >= {None, "read", "encode", "check"}
     assert told[-1]["summary"]["encoded"] == 5
+    (line,) = said(2, "--set", "index.vector=none_such")
+    assert (line["exit_code"], line["levelname"]) == (2, "ERROR")
+    assert "index.vector is 'none_such'" in line["message"]
+    (tmp_path / "corpus.jsonl").write_text("")
+    line = said(3)[-1]
+    assert line["exit_code"] == 3
+    assert line["run"] != told[0]["run"]
+
+
+def native(line):
+    """Whether Lance or Ray's core wrote a line, which ask no one how."""
+    return re.match(r"\[\d{4}-\d\d-\d\d[T ].* (WARN +lance|logging\.cc)", line) is not None
 
 
 @pytest.mark.slow

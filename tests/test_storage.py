@@ -9,6 +9,7 @@ import threading
 import time
 
 import lance
+import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,9 +21,10 @@ from pipelines.corpus.read.pieces import Piece, corpus_pieces, rows_of
 from pipelines.corpus.read.rows import Mapped
 from pipelines.errors import InputMissing, StorageFault, UsageError
 from pipelines.storage.arrow_files import read_arrow, read_arrow_schema, write_arrow
+from pipelines.storage.faults import is_store_fault
 from pipelines.storage.objects import ObjectPath
 from pipelines.storage.places import create, located, remove, replace, write_bytes
-from pipelines.storage.stores import lance_options
+from pipelines.storage.stores import lance_options, opened
 
 pytestmark = pytest.mark.s3
 
@@ -183,7 +185,7 @@ def test_what_a_store_refuses_and_cuts_is_asked_again(bucket):
 def test_a_store_that_stalls_is_given_up(bucket):
     faults = Faults(seed=1, stalled=1.0, stall_seconds=30)
     with failing(bucket.endpoint, faults) as endpoint:
-        options = dict(bucket.options, aws_endpoint=endpoint, request_timeout="1s")
+        options = dict(bucket.options, aws_endpoint=endpoint, timeout="1s")
         path = ObjectPath.of(f"{bucket.url}/x", options | {"client_retry_timeout": "3"})
         started = time.monotonic()
         with pytest.raises(StorageFault):
@@ -196,7 +198,64 @@ def test_lance_is_given_the_same_bounds(tmp_path):
     found = lance_options("s3://b/c", (("aws_region", "x"), ("client_max_retries", "1")))
     assert found["aws_region"] == "x"
     assert found["client_max_retries"] == "1"
-    assert found["request_timeout"] == "30s"
+    assert found["timeout"] == "30s"
+    assert lance_options("s3://b/c", (("request_timeout", "5s"),))["timeout"] == "5s"
+
+
+def test_lance_gives_a_store_that_stalls_up_as_soon(bucket):
+    with failing(bucket.endpoint, Faults(seed=1, stalled=1.0, stall_seconds=60)) as endpoint:
+        options = dict(bucket.options, aws_endpoint=endpoint, request_timeout="1s")
+        options |= {"client_max_retries": "0", "client_retry_timeout": "1"}
+        started = time.monotonic()
+        with pytest.raises(ValueError, match="error sending request"):
+            lance.dataset(
+                f"{bucket.url}/x.lance",
+                storage_options=lance_options(bucket.url, tuple(options.items())),
+            )
+        assert time.monotonic() - started < 25
+
+
+def test_what_is_removed_while_it_is_looked_at_was_not_created(bucket, monkeypatch):
+    path = ObjectPath.of(f"{bucket.url}/held", bucket.options)
+    path.write_bytes(b"another's")
+    put = obstore.put
+
+    def released_meanwhile(*args, **options):
+        try:
+            return put(*args, **options)
+        finally:
+            path.unlink()
+
+    monkeypatch.setattr(obstore, "put", released_meanwhile)
+    assert path.create(b"mine") is False
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("client_max_retries", "many", "client_max_retries is 'many'; a whole number is allowed"),
+        ("client_retry_timeout", "30s", "client_retry_timeout is '30s'; a whole number"),
+        ("azure_nothing", "1", "azure_nothing"),
+        ("read_timeout", "1s", "one of read_timeout cannot be set"),
+    ],
+)
+def test_options_that_there_are_not_are_told(option, value, said):
+    with pytest.raises(UsageError, match=said):
+        opened("s3://bucket", ((option, value),))
+
+
+def test_options_of_the_connection_have_the_names_of_lance():
+    names = ("aws_allow_http", "http1_only", "pool_idle_timeout", "request_timeout", "TIMEOUT")
+    for name in names:
+        value = "true" if "http" in name else "10s"
+        assert opened("s3://bucket", ((name, value), ("aws_region", "x")))
+
+
+def test_a_number_in_an_address_is_not_what_a_store_answered():
+    refused = "Generic S3 error: Error performing PUT http://127.0.0.1:40437/b/x in 3s - 503"
+    missing = "Generic S3 error: Error performing GET http://h/b/x: 404 Not Found: NoSuchKey"
+    assert is_store_fault(OSError(refused))
+    assert not is_store_fault(OSError(missing))
 
 
 ROWS = [{"id": f"d{n}", "title": f"T{n}", "text": f"Text {n}.", "lang": "en"} for n in range(50)]

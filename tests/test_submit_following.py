@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from jobs.__main__ import app
 from pipelines.errors import ClusterUnreachable, TandemError
+from pipelines.submission.attempts import settle
 from pipelines.submission.following import Following, Limits
 from pipelines.submission.job_api import JobApi
 
@@ -108,8 +109,12 @@ def test_a_job_that_waits_says_so_every_so_often(dashboard):
 def test_a_submission_whose_answer_is_lost_is_not_made_twice(dashboard, tmp_path):
     """The second time it is there: the same as if another had submitted it."""
     jobs = JobApi(dashboard.address, tmp_path, "true")
-    assert jobs.start("job") is True
-    assert jobs.start("job") is False
+    dashboard.lost = 1
+    standing = settle(jobs, "run", lambda line: None, patience_seconds=20)
+    assert (standing.name, standing.attempt) == ("run-1", 1)
+    assert list(dashboard.jobs) == ["run-1"]
+    assert dashboard.asked.count("POST /api/jobs/") == 2
+    assert dashboard.lost == 0
 
 
 def test_a_request_that_is_never_answered_ends(tmp_path):

@@ -14,6 +14,7 @@ from jobs.submit import dashboard_address
 from pipelines.config_file import load_config
 from pipelines.errors import UsageError
 from pipelines.submission.credentials import require_no_secret
+from pipelines.submission.job_api import _on_this_machine
 from pipelines.submission.local_paths import local_keys, warning
 
 
@@ -132,6 +133,21 @@ def test_no_secret_reaches_the_cluster_or_what_is_said(dashboard, config):
         assert override.partition("=")[0] in done.stderr
         assert "hunter2" not in done.output
     assert dashboard.asked == []
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [
+        ("http://localhost:8265", True),
+        ("https://127.0.0.7", True),
+        ("http://[::1]:8265", True),
+        ("http://localhost.example:8265", False),
+        ("http://127.example", False),
+        ("http://10.0.0.1", False),
+    ],
+)
+def test_the_token_of_this_machine_goes_to_no_other(address, here):
+    assert _on_this_machine(address) is here
 
 
 TOKEN = "a" * 64

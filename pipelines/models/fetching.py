@@ -8,7 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from pipelines.models.locate import Kind, locate, model_files
-from pipelines.models.manifest import MANIFEST, Manifest, read_manifest
+from pipelines.models.manifest import MANIFEST, Manifest, is_whole
 from pipelines.storage.objects import ObjectPath
 from pipelines.storage.places import AnyPath, replace, write_bytes
 
@@ -16,7 +16,7 @@ from pipelines.storage.places import AnyPath, replace, write_bytes
 def fetch(name: str, kind: Kind, to: AnyPath, say: Callable[[str], None]) -> AnyPath:
     """Put a model, `NAME` or `NAME@REVISION`, below `to`; the folder that a configuration names.
 
-    One that is there already is left as it is.
+    One that is there already, whole, is left as it is.
 
     Raises:
         ModelError: there is no such model, or it cannot be fetched.
@@ -30,7 +30,7 @@ def fetch(name: str, kind: Kind, to: AnyPath, say: Callable[[str], None]) -> Any
     # Of a folder its last part is enough to know it by; the digest tells it from its namesakes.
     known_as = Path(plain).resolve().name if Path(plain).is_dir() else plain.replace("/", "--")
     target = to / known_as / own
-    if read_manifest(target) == manifest:
+    if is_whole(target, manifest):
         say(f"{name} is there already.")
         return target
     for file in manifest.files:

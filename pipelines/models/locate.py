@@ -59,8 +59,9 @@ def locate(name: str, revision: str | None, kind: Kind, options: Options = ()) -
     elif not name or not folder.is_dir():
         folder = Path(_fetch(name, revision, kind))
         commit = folder.name if _COMMIT.fullmatch(folder.name) else None
+    else:
+        require_files(name, folder)
     _check_files(name, folder)
-    require_files(name, folder)
     return Located(name, commit, str(folder.resolve()))
 
 

@@ -69,6 +69,23 @@ def read_manifest(folder: AnyPath) -> Manifest | None:
         raise ModelError(f"{folder / MANIFEST} is damaged; fetch the model again.") from error
 
 
+def is_whole(folder: AnyPath, manifest: Manifest) -> bool:
+    """Whether a folder has this list, and what it lists; of objects only the sizes are looked at.
+
+    Raises:
+        StorageFault: an object store cannot be reached.
+    """
+    try:
+        return read_manifest(folder) == manifest and all(
+            model_file(folder, folder / file.path) == file
+            if isinstance(folder, Path)
+            else (folder / file.path).stat().st_size == file.size_bytes
+            for file in manifest.files
+        )
+    except (ModelError, FileNotFoundError):
+        return False
+
+
 def require_files(name: str, folder: Path) -> None:
     """Check the files of a folder that has a list.
 

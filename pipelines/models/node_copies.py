@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.errors import ModelError
 from pipelines.models.cache_folder import download_folder
-from pipelines.models.manifest import MANIFEST, Manifest, read_manifest, require_files
+from pipelines.models.manifest import MANIFEST, Manifest, is_whole, read_manifest, require_files
 from pipelines.storage.objects import ObjectPath
 from pipelines.storage.places import write_bytes
 
@@ -33,7 +33,7 @@ def copy_of(url: ObjectPath) -> tuple[Path, Manifest]:
     own = blake2b(url.url.encode() + manifest.encoded(), digest_size=16).hexdigest()
     folder = download_folder() / own
     with _alone(folder.with_suffix(".lock")):
-        if read_manifest(folder) != manifest:
+        if not is_whole(folder, manifest):
             _download(url, manifest, folder)
     return folder, manifest
 

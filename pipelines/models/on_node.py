@@ -11,6 +11,7 @@ from pipelines.errors import ModelError
 from pipelines.models.fingerprint import file_parts
 from pipelines.models.locate import Kind, locate
 from pipelines.models.specs import EncoderSpec, ScorerSpec
+from pipelines.storage.places import is_url
 from pipelines.storage.stores import Options
 
 Spec = TypeVar("Spec", EncoderSpec, ScorerSpec)
@@ -24,14 +25,18 @@ def on_this_node(spec: Spec, options: Options = ()) -> Spec:
     Raises:
         ModelError: it is not here and cannot be had, or is another one than the driver's.
     """
+    kind: Kind = "encoder" if isinstance(spec, EncoderSpec) else "scorer"
     folder = spec.folder
-    if not Path(folder).is_dir():
-        kind: Kind = "encoder" if isinstance(spec, EncoderSpec) else "scorer"
+    if not Path(folder).is_dir() or (is_url(spec.name) and _other_parts(spec, folder)):
         folder = locate(spec.name, spec.revision, kind, options).folder
-    found = file_parts(Path(folder), code_runs=spec.trust_remote_code)
-    if other := [part for part, digest in found.items() if spec.parts.get(part) != digest]:
+    if other := _other_parts(spec, folder):
         raise ModelError(
             f"Model {spec.name} on {socket.gethostname()} is not the one that the run began with "
             f"({', '.join(other)}): put the same files on every node, or name a revision."
         )
     return replace(spec, folder=folder)
+
+
+def _other_parts(spec: EncoderSpec | ScorerSpec, folder: str) -> list[str]:
+    found = file_parts(Path(folder), code_runs=spec.trust_remote_code)
+    return [part for part, digest in found.items() if spec.parts.get(part) != digest]

@@ -12,7 +12,7 @@ _FAULT = re.compile(
     r"|error sending request|Server returned (error|non-2xx) response|HTTP error"
 )
 _CUT = re.compile(r"response body|ResponseBody|IncompleteMessage|connection closed")
-_MISSING = re.compile(r"404|[Nn]ot ?found|NoSuchKey|already exists")
+_MISSING = re.compile(r"[Nn]ot ?[Ff]ound|NoSuchKey|already exists")
 _MOST_CHARACTERS = 240
 
 

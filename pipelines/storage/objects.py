@@ -170,7 +170,10 @@ class ObjectPath:
                 obstore.put(self._store, self.key, content, mode="create")
             except AlreadyExistsError:
                 # The answer may have been lost, and the object be this one's by a second try.
-                return self.read_bytes() == content
+                try:
+                    return self.read_bytes() == content
+                except FileNotFoundError:  # whose it was removed it meanwhile
+                    return False
         return True
 
     def unlink(self, missing_ok: bool = True) -> None:

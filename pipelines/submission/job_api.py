@@ -7,8 +7,10 @@ import os
 import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from ray.exceptions import AuthenticationError
@@ -159,6 +161,14 @@ def _attempt(job: JobDetails) -> Attempt:
     return Attempt(job.status.value, job.message or "", job.driver_exit_code, seconds)
 
 
+def _on_this_machine(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @contextmanager
 def _preferred(address: str) -> Iterator[None]:
     """Let Ray use this address, and the token that is set, and not what else it finds.
@@ -166,8 +176,7 @@ def _preferred(address: str) -> Iterator[None]:
     An address in the environment wins over the argument of Ray's client. A token is sent only where
     it was set for this process, or to a cluster on this machine.
     """
-    local = re.match(r"https?://(localhost|127\.|\[::1\])", address) is not None
-    if local or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+    if _on_this_machine(address) or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         from ray._private.authentication import authentication_token_setup as tokens
 
         tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
