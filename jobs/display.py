@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from pipelines.every import every
 
 Read = Callable[[], tuple[float, float]]
 _SECONDS_BETWEEN_LINES = 5.0
@@ -131,21 +132,3 @@ def stdout() -> Console:
 def printable(text: str) -> str:
     """Text without control characters, which could drive a terminal."""
     return "".join(mark if mark.isprintable() else " " for mark in text)
-
-
-@contextmanager
-def every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Act again and again from a thread while the block runs."""
-    stopped = threading.Event()
-
-    def loop() -> None:
-        while not stopped.wait(seconds):
-            act()
-
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()

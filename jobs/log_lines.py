@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from jobs.display import Display, every
+from jobs.display import Display
+from pipelines.every import every
 from pipelines.logs import json_wanted, tell
 from pipelines.progress import Progress
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pipelines import quarantine
 from pipelines.config import Config
 from pipelines.config_file import resolved
 from pipelines.errors import NotPublished
+from pipelines.every import every
 from pipelines.index_job import Job
 from pipelines.report.histograms import Lengths, histogram
 from pipelines.report.html import render_index
@@ -36,22 +36,17 @@ class Throughput:
     @contextmanager
     def sampled(self, encoded: Callable[[], float]) -> Iterator[None]:
         """Ask every few seconds how many chunks are encoded by now."""
-        ended, started = threading.Event(), time.monotonic()
+        started = last = time.monotonic()
+        before = 0.0
 
         def sample() -> None:
-            last, before = started, 0.0
-            while not ended.wait(_SECONDS_BETWEEN_SAMPLES):
-                now, count = time.monotonic(), encoded()
-                self.points.append((round(now - started, 1), (count - before) / (now - last)))
-                last, before = now, count
+            nonlocal last, before
+            now, count = time.monotonic(), encoded()
+            self.points.append((round(now - started, 1), (count - before) / (now - last)))
+            last, before = now, count
 
-        thread = threading.Thread(target=sample, daemon=True)
-        thread.start()
-        try:
+        with every(_SECONDS_BETWEEN_SAMPLES, sample):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
 
 @contextmanager

@@ -11,7 +11,6 @@ of its own a counter would appear with its last value, and its increase would be
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any, Literal
 from ray.util.metrics import Counter, Gauge
 
 from pipelines.errors import TandemError
+from pipelines.every import every
 
 _SECONDS_BETWEEN_LOOKS = 5.0
 _TAGS = ("command", "table")
@@ -63,26 +63,17 @@ def metered(
     `told` gives the tally's sums; of `summary` rows, rejects, new chunks and seconds are read.
     """
     metrics = _Metrics({"command": command, "table": table})
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
-            metrics.update(told(), summary.seconds)
-
     metrics.set("running", 1)
     metrics.set("started", time.time())
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
     code = 1
     try:
-        yield
+        with every(_SECONDS_BETWEEN_LOOKS, lambda: metrics.update(told(), summary.seconds)):
+            yield
         code = 0
     except TandemError as error:
         code = error.exit_code
         raise
     finally:
-        ended.set()
-        thread.join()
         metrics.update(told(), summary.seconds)
         metrics.end(summary, code)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 import ray
 
+from pipelines.every import every
 from pipelines.resources import Stages
 
 # A node takes minutes to come; an actor that is given its place loads a model in less.
@@ -23,24 +23,17 @@ def waiting_told(
     stages: Stages, started: Callable[[], bool], say: Callable[[str], None]
 ) -> Iterator[None]:
     """Say while the block runs that no actor has started yet, if that takes long."""
-    ended = threading.Event()
+    next_word, over = time.monotonic() + _SECONDS_BEFORE_WORD, False
 
     def look() -> None:
-        next_word = time.monotonic() + _SECONDS_BEFORE_WORD
-        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
-            if started():
-                return
-            if time.monotonic() >= next_word:
-                say(_sentence(stages))
-                next_word += _SECONDS_BETWEEN_WORDS
+        nonlocal next_word, over
+        over = over or started()
+        if not over and time.monotonic() >= next_word:
+            say(_sentence(stages))
+            next_word += _SECONDS_BETWEEN_WORDS
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
+    with every(_SECONDS_BETWEEN_LOOKS, look):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def waited_for(ref: Any, stages: Stages, say: Callable[[str], None]) -> Any:  # noqa: ANN401 - Ray's
