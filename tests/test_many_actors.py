@@ -43,7 +43,8 @@ class Sampled(Silent):
 
 loaded = load_config(Path(config), [f"resources.encoder={{actors: {actors}, cpus: 1}}"])
 summary, progress = IndexSummary(), Sampled()
-index(loaded, summary, progress, models=fake_models(seconds=float(sys.argv[4])))
+# Made-up vectors of their own would take a second a block.
+index(loaded, summary, progress, models=fake_models(seconds=float(sys.argv[4]), constant=True))
 def at(share):
     return next(point for point in progress.points if point[1] >= share * summary.encoded)
 
@@ -66,7 +67,8 @@ def test_actors_that_are_added_are_used(tmp_path, small_encoder):
         folder.mkdir()
         rows = (document(n, n) for n in range(BLOCKS_AN_ACTOR * BLOCK_ROWS * actors))
         write_jsonl(folder / "corpus.jsonl", rows)
-        config, out = write_config(folder, small_encoder), folder / "out.json"
+        config = write_config(folder, small_encoder, index={"vector": "none"})
+        out = folder / "out.json"
         words = [actors, config, out, SECONDS_A_BLOCK]
         subprocess.run(
             [sys.executable, "-c", RUN, *map(str, words)],
@@ -81,4 +83,4 @@ def test_actors_that_are_added_are_used(tmp_path, small_encoder):
         whole = BLOCKS_AN_ACTOR * SECONDS_A_BLOCK / (found["seconds"] + SECONDS_A_BLOCK)
         print(f"\n{actors} actors: {found['rate']:,.0f} chunks/s, {shares[actors]:.1%} of ideal; "
               f"from first to last {whole:.1%}")  # fmt: skip
-    assert min(shares.values()) > 0.8, shares
+    assert min(shares.values()) > 0.9, shares
