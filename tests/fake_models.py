@@ -32,6 +32,7 @@ class FakeEncode:
 
     seed = 0
     seconds = 0.0
+    row_seconds = 0.0
     constant = False
 
     def __init__(self, spec, dtype, batch_tokens, threads, tell, stopped):
@@ -44,7 +45,7 @@ class FakeEncode:
         return fill_vectors(chunks, DIMENSION, "fake", self._encode)
 
     def _encode(self, chunks: pa.Table) -> np.ndarray:
-        time.sleep(self.seconds)
+        time.sleep(self.seconds + self.row_seconds * chunks.num_rows)
         if self.constant:
             self._tell(encoded=chunks.num_rows, encoded_tokens=0)
             return np.full((chunks.num_rows, DIMENSION), DIMENSION**-0.5, np.float32)
@@ -60,17 +61,24 @@ class OtherEncode(FakeEncode):
     seed = 1
 
 
-def fake_models(other: bool = False, seconds: float = 0.0, constant: bool = False) -> Models:
+def fake_models(
+    other: bool = False, seconds: float = 0.0, constant: bool = False, row_seconds: float = 0.0
+) -> Models:
     """The fake stage, described by the configured model: its fingerprint and its tokeniser.
 
-    A block takes so many `seconds`. With `constant` all vectors are the same.
+    A block takes so many `seconds`, and each row `row_seconds`. With `constant` all vectors are the
+    same.
     """
     import fake_models as here
     import ray.cloudpickle
 
     ray.cloudpickle.register_pickle_by_value(here)
     made_by = OtherEncode if other else FakeEncode
-    slow = type(made_by.__name__, (made_by,), {"seconds": seconds, "constant": constant})
+    slow = type(
+        made_by.__name__,
+        (made_by,),
+        {"seconds": seconds, "constant": constant, "row_seconds": row_seconds},
+    )
     return Models(describe_configured, lambda: slow)
 
 

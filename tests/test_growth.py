@@ -90,6 +90,7 @@ def test_time_grows_in_proportion_and_memory_does_not(cluster, tmp_path, small_e
     assert taken[-1] == pytest.approx(start + slope * THOUSANDS[-1], rel=0.15)
     for kind in ("Chunk", "EncodeChunks", "Stage"):
         assert memory[200][kind] < 1.2 * memory[20][kind] + 50
+    assert memory[200]["EncodeChunks"] < 1.15 * memory[20]["EncodeChunks"]
 
 
 LOGS = (2, 8, 32)

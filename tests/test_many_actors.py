@@ -44,7 +44,8 @@ class Sampled(Silent):
 loaded = load_config(Path(config), [f"resources.encoder={{actors: {actors}, cpus: 1}}"])
 summary, progress = IndexSummary(), Sampled()
 # Made-up vectors of their own would take a second a block.
-index(loaded, summary, progress, models=fake_models(seconds=float(sys.argv[4]), constant=True))
+models = fake_models(row_seconds=float(sys.argv[4]), constant=True)
+index(loaded, summary, progress, models=models)
 def at(share):
     return next(point for point in progress.points if point[1] >= share * summary.encoded)
 
@@ -60,7 +61,7 @@ Path(out).write_text(json.dumps({
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_actors_that_are_added_are_used(tmp_path, small_encoder):
-    """Blocks of 2,048 chunks at six seconds each: the rate of an actor is known."""
+    """2,048 chunks take six seconds, so the rate of an actor is known."""
     shares = {}
     for actors in COUNTS:
         folder = tmp_path / str(actors)
@@ -69,7 +70,7 @@ def test_actors_that_are_added_are_used(tmp_path, small_encoder):
         write_jsonl(folder / "corpus.jsonl", rows)
         config = write_config(folder, small_encoder, index={"vector": "none"})
         out = folder / "out.json"
-        words = [actors, config, out, SECONDS_A_BLOCK]
+        words = [actors, config, out, SECONDS_A_BLOCK / BLOCK_ROWS]
         subprocess.run(
             [sys.executable, "-c", RUN, *map(str, words)],
             cwd=ROOT,

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-_KERNELS = "128"
+# Of so many shapes.
+KERNELS = "128"
 
 
 def keep_few_kernels() -> None:
@@ -22,7 +23,7 @@ def keep_few_kernels() -> None:
     whose few kernels each of its layers uses; a thousand of them are hundreds of megabytes.
     """
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # oneDNN's, and torch's
-        os.environ.setdefault(name, _KERNELS)
+        os.environ.setdefault(name, KERNELS)
 
 
 def trim() -> None:

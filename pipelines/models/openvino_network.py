@@ -16,6 +16,7 @@ import torch
 from pipelines.models.architecture import Architecture
 from pipelines.models.batching import pad
 from pipelines.models.exported import INPUTS, export, import_openvino
+from pipelines.models.heap import KERNELS
 from pipelines.models.packed import Types, positions_of
 from pipelines.models.specs import Quantised
 from pipelines.models.tokens import Tokens
@@ -89,6 +90,9 @@ class OpenVinoNetwork:
             "NUM_STREAMS": 1,
             # Several actors on a machine would all be bound to its first cores.
             "ENABLE_CPU_PINNING": False,
+            # Of 5,000 shapes it would keep kernels, and grow with each micro-batch, of which hardly
+            # two are of one shape.
+            "CPU_RUNTIME_CACHE_CAPACITY": KERNELS,
         }
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
 
