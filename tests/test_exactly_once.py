@@ -41,6 +41,8 @@ LONG = {
     "after compaction",
     "before the tags",
     "between the tags",
+    "after the tags",
+    "in clean-up",
 }
 
 

@@ -47,6 +47,7 @@ def vectors_of(folder):
     return np.array(table["vector"].to_pylist(), np.float32)
 
 
+@pytest.mark.slow
 def test_a_run_in_int8(cluster, small_encoder, tmp_path):
     corpus(tmp_path, 300, doubled=5)
     summary = run_index(int8(tmp_path, small_encoder))

@@ -128,7 +128,7 @@ def test_a_log_is_reranked_and_judged_in_a_bucket(bucket, reranked):
     assert not bucket.path("run/training").exists()
 
 
-KILLED = {"encoding", "after the commit"}
+KILLED = {"after the commit"}
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,7 @@ def test_a_signal_stages_what_is_in_flight(place_of, cluster, specs):
     assert again.scored + again.resumed == 800 * TOP_K
 
 
+@pytest.mark.slow
 def test_two_runs_on_one_folder_at_once_one_refuses(place_of, cluster, specs, tmp_path):
     place_of.log(lines(5))
     waiting = {"at": "pipelines.queries.scores:commit", "do": "wait", "until": str(tmp_path / "go")}
