@@ -89,7 +89,9 @@ def test_time_grows_in_proportion_and_memory_does_not(cluster, tmp_path, small_e
     # The largest one is where the line of the others leads.
     assert taken[-1] == pytest.approx(start + slope * THOUSANDS[-1], rel=0.15)
     for kind in ("Chunk", "EncodeChunks", "Stage"):
-        assert memory[200][kind] < 1.2 * memory[20][kind] + 50
+        # A short one may be gone between two looks.
+        small = max(memory[size].get(kind, 0) for size in (20, 40))
+        assert memory[200][kind] < 1.2 * small + 50
     assert memory[200]["EncodeChunks"] < 1.15 * memory[20]["EncodeChunks"]
 
 
