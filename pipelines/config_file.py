@@ -20,14 +20,12 @@ from pydantic import ValidationError
 from pipelines.config import Config
 from pipelines.config_faults import sentence
 from pipelines.errors import InputMissing, UsageError
+from pipelines.secret_options import WITH_PASSWORD, is_secret
 from pipelines.storage.places import is_url
 from pipelines.storage.stores import STORES
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)b?\s*", re.IGNORECASE)
 _PATHS = {("table", "uri"), ("output", "path"), ("queries", "qrels"), ("queries", "topics")}
-# Options of a store that nobody is to read.
-_WITH_PASSWORD = re.compile(r"://[^/@\s]+@")
-_SECRET = re.compile(r"secret|token|key|password|credential|sas", re.IGNORECASE)
 _MODELS = {("encoder", "model"), ("reranker", "model"), ("trust", "remote_code")}
 
 
@@ -100,9 +98,9 @@ def resolved(config: Config) -> str:
     raw: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
     for section in raw.values():
         options = section.get("storage_options", {})
-        options |= {key: "***" for key in options if _SECRET.search(key)}
+        options |= {key: "***" for key in options if is_secret(key)}
     page = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).rstrip()
-    return _WITH_PASSWORD.sub("://***@", page)
+    return WITH_PASSWORD.sub("://***@", page)
 
 
 def _places(config: Config) -> Iterator[tuple[str, str]]:

@@ -27,9 +27,12 @@ def on_this_node(spec: Spec, options: Options = ()) -> Spec:
     """
     kind: Kind = "encoder" if isinstance(spec, EncoderSpec) else "scorer"
     folder = spec.folder
-    if not Path(folder).is_dir() or (is_url(spec.name) and _other_parts(spec, folder)):
+    here = Path(folder).is_dir()
+    other = _other_parts(spec, folder) if here else []
+    if not here or (other and is_url(spec.name)):
         folder = locate(spec.name, spec.revision, kind, options).folder
-    if other := _other_parts(spec, folder):
+        other = _other_parts(spec, folder)
+    if other:
         raise ModelError(
             f"Model {spec.name} on {socket.gethostname()} is not the one that the run began with "
             f"({', '.join(other)}): put the same files on every node, or name a revision."

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.errors import UsageError
-
-_SECRET = re.compile(r"secret|token|passw|credential|key", re.IGNORECASE)
-_WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@]+@", re.IGNORECASE)
+from pipelines.secret_options import WITH_PASSWORD, is_secret
 
 
 def require_no_secret(raw: Mapping[str, Any]) -> None:
@@ -20,13 +17,13 @@ def require_no_secret(raw: Mapping[str, Any]) -> None:
             a password; the message names the key and not the value.
     """
     for key, value in _options(raw):
-        if value not in ("", None) and _SECRET.search(key.rpartition(".")[2]):
+        if value not in ("", None) and is_secret(key.rpartition(".")[2]):
             raise UsageError(
                 f"{key} looks like a secret, and a configuration that is submitted is kept where "
                 "others read it; put it into the environment of the cluster's nodes instead."
             )
     for key, value in _strings(raw):
-        if _WITH_PASSWORD.match(value):
+        if WITH_PASSWORD.search(value):
             raise UsageError(
                 f"{key} holds a user or a password in its address; put these into the environment "
                 "of the cluster's nodes instead."
