@@ -6,7 +6,9 @@ READY := $(VENV)/.ready
 VENV_OPTIONS := $(if $(SYSTEM_TORCH),--system-site-packages,)
 CONSTRAINTS := $(if $(SYSTEM_TORCH),$(VENV)/constraints.txt,constraints.txt)
 
-.PHONY: setup demo test check bench soak clean
+PAIRS = $(if $(TANDEM_TRAINING),$(wildcard $(TANDEM_TRAINING)/*.jsonl.gz))
+
+.PHONY: setup demo test check bench soak reranker clean
 
 setup: $(READY)
 
@@ -33,6 +35,15 @@ bench: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m pytest -m "not gpu"
+
+# The bundled reranker's recipe, hours on two cores; it goes on where it was stopped.
+# TANDEM_TRAINING names a folder with files of pairs (training/prepare.py).
+reranker: $(READY) training/work/corpus.jsonl
+	$(BIN)/tandem index training/reranker.yaml
+	$(BIN)/tandem train training/reranker.yaml
+
+training/work/corpus.jsonl: training/prepare.py training/questions.tsv | $(READY)
+	$(BIN)/python training/prepare.py training/work --pairs $(PAIRS)
 
 clean:
 	rm -rf $(VENV) tandem-demo

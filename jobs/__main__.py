@@ -19,6 +19,7 @@ from jobs.rerank import rerank
 from jobs.rollback import rollback
 from jobs.search import search
 from jobs.submit import submit
+from jobs.train import train
 from jobs.versions import versions
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ for command in (
     search,
     rerank,
     evaluate,
+    train,
     demo,
     bench,
 ):

@@ -15,6 +15,7 @@ from jobs.index import index, index_request
 from jobs.plan import plan
 from jobs.publish import publish
 from jobs.rerank import rerank
+from jobs.train import train
 from pipelines.config import Config
 from pipelines.config_file import load_config
 from pipelines.errors import UsageError
@@ -23,6 +24,7 @@ from pipelines.submission.upload import DELETE_FILE
 _INDEX = ("corpus.paths", "encoder.model", "table.uri")
 _EVALUATE = ("queries.qrels", "table.uri", "output.path")
 _RERANK = ("queries.paths", "queries.topics", "encoder.model", "reranker.model", *_EVALUATE)
+_TRAIN = ("train.start", "train.runs", "train.output", *_RERANK[:-1])
 # Each command, and the keys of what it opens on the nodes.
 _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "plan": (plan, _INDEX),
@@ -30,6 +32,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "publish": (publish, ("table.uri",)),
     "rerank": (rerank, _RERANK),
     "evaluate": (evaluate, _EVALUATE),
+    "train": (train, _TRAIN),
 }
 # What submitting itself takes, and takes before the command.
 _OURS = ("--address", "--key", "--image-code", "--detach")

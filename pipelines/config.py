@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
+from pipelines.config_train import Train
+from pipelines.config_types import (
+    AboveZero,
+    Auto,
+    Backend,
+    Count,
+    Dtype,
+    Fraction,
+    Name,
+    Names,
+    Paths,
+    Positive,
+    Section,
+    StorageOptions,
+    Weight,
+)
 from pipelines.errors import UsageError
-
-Auto = Literal["auto"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Backend = Literal["auto", "torch", "openvino"]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]
-Paths = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
-StorageOptions = dict[str, str]
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """A section: unknown keys are refused, and values are taken as they are typed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Corpus(Section):
@@ -53,7 +53,7 @@ class Chunking(Section):
     """
 
     max_tokens: Annotated[int, Field(ge=16)] = 256
-    overlap_tokens: Annotated[int, Field(ge=0)] = 32
+    overlap_tokens: Count = 32
     boundaries: Literal["sentence", "token"] = "sentence"
     whole_document: bool = False
     store_tokens: bool = False
@@ -84,7 +84,7 @@ class Table(Section):
 
     uri: str
     name: Name = "chunks"
-    storage_options: StorageOptions = {}
+    storage_options: StorageOptions = Field(default_factory=dict)
 
 
 class Index(Section):
@@ -132,7 +132,7 @@ class Queries(Section):
     candidates: Literal["retrieved", "logged", "both"] = "retrieved"
     top_k: Positive = 100
     hybrid: bool = False
-    filter: dict[str, Any] = {}
+    filter: dict[str, Any] = Field(default_factory=dict)
     qrels: str | None = None
     storage_options: StorageOptions | None = None
 
@@ -145,7 +145,7 @@ class Reranker(Section):
     dtype: Dtype = "auto"
     backend: Backend = "auto"
     max_length: Annotated[int, Field(ge=16)] | None = 512
-    label: Annotated[int, Field(ge=0)] | None = None
+    label: Count | None = None
     aggregate: Literal["max", "first", "mean"] = "max"
     max_chunks: Positive = 16
 
@@ -158,14 +158,14 @@ class Output(Section):
     """
 
     path: str = "runs/rerank"
-    training_queries: Annotated[int, Field(ge=0)] = 10_000
+    training_queries: Count = 10_000
     storage_options: StorageOptions | None = None
 
 
 class Between(Section):
     """A pool that grows and shrinks with its queue; where nothing is to be done there is none."""
 
-    min: Annotated[int, Field(ge=0)] = 0
+    min: Count = 0
     max: Positive
 
     @model_validator(mode="after")
@@ -179,15 +179,16 @@ class Pool(Section):
     """How many actors a model gets, and what each of them owns."""
 
     actors: Auto | Positive | Between = "auto"
-    gpus: Auto | Annotated[float, Field(ge=0, allow_inf_nan=False)] = "auto"
-    cpus: Auto | Annotated[float, Field(gt=0, allow_inf_nan=False)] = "auto"
+    gpus: Auto | Weight = "auto"
+    cpus: Auto | AboveZero = "auto"
 
 
 class Resources(Section):
-    """The actors of both jobs."""
+    """The actors of the jobs; those of `trainer` share out each batch."""
 
     encoder: Pool = Pool()
     scorer: Pool = Pool()
+    trainer: Pool = Pool(actors=1)
 
 
 class Limits(Section):
@@ -205,14 +206,14 @@ class Keep(Section):
     """
 
     versions: Positive = 10
-    days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 7
-    score_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30
+    days: Weight = 7
+    score_days: Weight = 30
 
 
 class Cost(Section):
     """What the cluster costs, to say what a plan would."""
 
-    price_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    price_per_hour: Weight | None = None
 
 
 class Trust(Section):
@@ -238,6 +239,7 @@ class Config(Section):
     keep: Keep = Keep()
     cost: Cost = Cost()
     trust: Trust = Trust()
+    train: Train = Train()
 
     def require_corpus(self) -> Corpus:
         """The section `corpus`, which this command needs."""

@@ -7,7 +7,8 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from pipelines.config import Config, Section
+from pipelines.config import Config
+from pipelines.config_types import Section
 
 _ALLOWED = {
     "literal_error": "{expected}",

@@ -25,8 +25,20 @@ from pipelines.storage.places import is_url
 from pipelines.storage.stores import STORES
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)b?\s*", re.IGNORECASE)
-_PATHS = {("table", "uri"), ("output", "path"), ("queries", "qrels"), ("queries", "topics")}
-_MODELS = {("encoder", "model"), ("reranker", "model"), ("trust", "remote_code")}
+_PATHS = {
+    ("table", "uri"),
+    ("output", "path"),
+    ("queries", "qrels"),
+    ("queries", "topics"),
+    ("train", "output"),
+    ("train", "runs"),
+}
+_MODELS = {
+    ("encoder", "model"),
+    ("reranker", "model"),
+    ("train", "start"),
+    ("trust", "remote_code"),
+}
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -107,6 +119,7 @@ def _places(config: Config) -> Iterator[tuple[str, str]]:
     """The keys that may name an object store, and what they name."""
     yield "table.uri", config.table.uri
     yield "output.path", config.output.path
+    yield from (("train.runs", run) for run in config.train.runs)
     if config.corpus and config.corpus.format != "pydocs":
         yield from (("corpus.paths", path) for path in config.corpus.paths)
     if config.queries:
@@ -161,8 +174,8 @@ def _absolute(raw: dict[str, Any], folder: Path, modules: bool) -> None:
         if not isinstance(values, dict):
             continue
         for key, value in values.items():
-            if (section, key) in _PATHS and isinstance(value, str):
-                values[key] = _path(folder, value)
+            if (section, key) in _PATHS:
+                values[key] = _each(value, lambda name: _path(folder, name))
             elif (section, key) in _MODELS:
                 values[key] = _each(value, lambda name: _model(folder, name))
             elif key == "paths":

@@ -66,6 +66,7 @@ def rerank_page(
         scores=_scores(ranked, relevant if judgement else None),
         displacement=_displacement(found.orders),
         lengths=lengths,
+        calibration=job.trained.sentence,
         explorer=explorer_of(job.log, ranked, found, texts),
         cost=_cost(summary),
         stages=tuple(summary.stages or ()),
@@ -93,6 +94,8 @@ def _heading(job: Job, summary: RerankSummary, found: Findings) -> Heading:
             "Most of the first ten documents are not judged, and an unjudged one counts as "
             "irrelevant."
         )
+    if not job.trained.helps:
+        warnings.append(f"The reranker: {job.trained.verdict}")
     return Heading(
         title="Rerank",
         run=summary.run,

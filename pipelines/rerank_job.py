@@ -30,6 +30,7 @@ from pipelines.table.publish import open_live, require_same_encoder
 from pipelines.table.schema import fingerprints_of, stored_ids
 from pipelines.table.search import Where, full_text_columns
 from pipelines.table.where import conditions
+from pipelines.train.record import Record, read_record
 
 NO_RERANKER = "none"
 
@@ -107,6 +108,12 @@ class Job:
             return None
         return stored == ids_digest(self.scorer.tokenizer)
 
+    @cached_property
+    def trained(self) -> Record:
+        """What the reranker says of its training; one that says nothing may be of any worth."""
+        known = None if self.scorer is None else read_record(self.scorer.folder)
+        return known or Record("reranker", helps=True, verdict="")
+
     def done(self, name: str) -> tuple[float, float]:
         """How many rows of a stage are worked on, and of how many."""
         sums = self.tally.read()
@@ -133,7 +140,8 @@ class Job:
             True: " The passages' token ids are the table's.",
             False: " The passages are tokenised: the table's ids are another tokeniser's.",
         }
-        return f"\nReranking with {self.scorer.name} {chosen}.{ids[self.same_ids]}"
+        doubt = "" if self.trained.helps else f"\nBEWARE: {self.trained.verdict}"
+        return f"\nReranking with {self.scorer.name} {chosen}.{ids[self.same_ids]}{doubt}"
 
     def describe(self, summary: RerankSummary) -> None:
         """Put into the summary what is known before the work."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ray.data import ActorPoolStrategy
 
 from pipelines.cluster import Shared, collected, in_blocks, tasks_at_once
+from pipelines.models.specs import TextKind
 from pipelines.progress import Counted
 from pipelines.queries.candidates import Retrieve, logged_candidates, logged_first, merged
 from pipelines.queries.pairs import (
@@ -30,14 +31,19 @@ from pipelines.stage_table import Watched
 from pipelines.table.search import Chunks, vectors_of
 
 _QUERIES_A_TASK = 1024
-_DOCUMENTS_A_TASK = 512
+DOCUMENTS_A_TASK = 512
+_ENCODES: dict[TextKind, str] = {"query": "encode queries", "document": "encode passages"}
 
 Vectors = npt.NDArray[np.float32]
 
 
 def encode_queries(job: Job) -> Vectors:
     """The vectors of the distinct texts, (texts, dimension)."""
-    texts = job.texts.values
+    return encode_texts(job, job.texts.values)
+
+
+def encode_texts(job: Job, texts: pa.Array, kind: TextKind = "query") -> Vectors:
+    """The vectors of texts, (texts, dimension)."""
     table = pa.table({"query": pa.array(range(len(texts)), pa.int32()), "text": texts})
     encoder, stages = job.config.encoder, job.encoding
     batch, model = batch_rows(stages, len(texts)), job.models.encode_stage()
@@ -48,13 +54,14 @@ def encode_queries(job: Job) -> Vectors:
             job.encodes,
             encoder.batch_tokens,
             stages.threads,
+            kind,
         ),
         batch_size=batch,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(**stages.pool),
         **stages.actor,
     )
-    watched = Watched("encode queries", model.__name__, stages.actors, actors=True)
+    watched = Watched(_ENCODES[kind], model.__name__, stages.actors, actors=True)
     made = job.watch.execute(encoded, [watched])
     return vectors_of(collected(made).sort_by("query")["vector"])
 
@@ -68,7 +75,7 @@ def retrieve(job: Job, vectors: Vectors) -> pa.Table:
     metric = job.config.index.metric
     stage = Retrieve(job.dataset, queries.top_k, metric, queries.hybrid, job.where)
     rows = min(_QUERIES_A_TASK, -(-len(vectors) // 4))
-    return _mapped(job, table, rows, stage, "retrieve")
+    return mapped(job, table, rows, stage, "retrieve")
 
 
 def fetch_passages(job: Job, found: pa.Table | None) -> Passages:
@@ -79,7 +86,7 @@ def fetch_passages(job: Job, found: pa.Table | None) -> Passages:
     fetch = FetchPassages(job.dataset, tokenizer, stored=bool(job.same_ids))
     if not documents.num_rows:
         return Passages.of(fetch.nothing())
-    return Passages.of(_mapped(job, documents, _DOCUMENTS_A_TASK, fetch, "fetch"))
+    return Passages.of(mapped(job, documents, DOCUMENTS_A_TASK, fetch, "fetch"))
 
 
 def first_stage_of(
@@ -106,7 +113,7 @@ def first_stage_of(
         score = np.full(len(query), np.nan)
         if not queries.hybrid:
             needed = pa.table({"doc_id": documents.take(pa.array(np.unique(document)))})
-            chunks = _vectors(job, needed)
+            chunks = vectors_of_documents(job, needed)
             place = np.searchsorted(np.unique(document), document)
             text = job.texts.of_query[query]
             score = chunks.nearness(place, vectors, text, job.config.index.metric)
@@ -124,20 +131,20 @@ def pairs_of(
     if long.num_rows:
         vectors = encode_queries(job) if vectors is None else vectors
         near = Nearness(vectors, of_query, job.config.index.metric)
-        chunks = _vectors(job, long)
+        chunks = vectors_of_documents(job, long)
     selection = select_chunks(first_stage, passages, *shape, chunks, near)
     text = of_query[first_stage["query"].to_numpy()]
     return selection, distinct_pairs(selection, text, passages.chunks)
 
 
-def _vectors(job: Job, documents: pa.Table) -> Chunks:
+def vectors_of_documents(job: Job, documents: pa.Table) -> Chunks:
     """The vectors of the chunks of some documents, which are sorted."""
     fetch = FetchVectors(job.dataset)
-    rows = _mapped(job, documents, _DOCUMENTS_A_TASK, fetch, "fetch vectors")
+    rows = mapped(job, documents, DOCUMENTS_A_TASK, fetch, "fetch vectors")
     return Chunks.of(Passages.of(rows).chunks)
 
 
-def _mapped(
+def mapped(
     job: Job, table: pa.Table, rows: int, stage: Callable[[pa.Table], pa.Table], name: str
 ) -> pa.Table:
     """A table as a stage of some name makes it, in tasks of so many rows."""

@@ -85,7 +85,7 @@ def fake_models(
 class FakeQueries:
     """In the place of `EncodeQueries`."""
 
-    def __init__(self, spec, dtype, batch_tokens, threads):
+    def __init__(self, spec, dtype, batch_tokens, threads, kind="query"):
         pass
 
     def __call__(self, queries: pa.Table) -> pa.Table:

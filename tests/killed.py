@@ -3,11 +3,11 @@
     python tests/killed.py '{"at": "module:name", "when": "before", "do": "kill"}' index tandem.yaml
 
 What is run is the real command; only the function at the point is wrapped. With "ledger" instead
-of "at" the process acts when so many entries are staged. "do" is "kill" (SIGKILL to itself),
-"raise" (an error in the driver), "stop" (SIGSTOP to itself: it sleeps until SIGCONT), "term"
-(SIGTERM to itself) or "wait" (until the file "until" exists). "without" lists protections to
-leave out ("lease": the lease is not asked), "fake" is a pickled description of an encoder whose
-vectors are made without a model, "fake_rerank" those of an encoder and a scorer.
+of "at" the process acts when so many entries are staged, or files of a "pattern". "do" is "kill"
+(SIGKILL to itself), "raise" (an error in the driver), "stop" (SIGSTOP to itself: it sleeps until
+SIGCONT), "term" (SIGTERM to itself) or "wait" (until the file "until" exists). "without" lists
+protections to leave out ("lease": the lease is not asked), "fake" is a pickled description of an
+encoder whose vectors are made without a model, "fake_rerank" those of an encoder and a scorer.
 """
 
 import functools
@@ -62,7 +62,7 @@ def watch(plan):
 
     def loop():
         folder = located(plan["folder"], plan.get("options", {}))
-        while len(list(folder.glob("*.arrow"))) < plan["ledger"]:
+        while len(list(folder.glob(plan.get("pattern", "*.arrow")))) < plan["ledger"]:
             time.sleep(0.01)
         act(plan)
 

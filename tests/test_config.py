@@ -37,12 +37,21 @@ reranker:  {model: cross-encoder/ms-marco-MiniLM-L6-v2, revision: null, dtype: a
             backend: auto, max_length: 512, label: null, aggregate: max, max_chunks: 16}
 output:    {path: runs/rerank, training_queries: 10000, storage_options: {}}
 resources: {encoder: {actors: auto, gpus: auto, cpus: auto},
-            scorer: {actors: auto, gpus: auto, cpus: auto}}
+            scorer: {actors: auto, gpus: auto, cpus: auto},
+            trainer: {actors: 1, gpus: auto, cpus: auto}}
 limits:    {max_document_bytes: 20000000, max_quarantined_fraction: 0.1,
             rejects_hold_deletions: true}
 keep:      {versions: 10, days: 7, score_days: 30}
 cost:      {price_per_hour: null}
 trust:     {remote_code: []}
+train:
+  {kind: reranker, start: null, output: models/trained, runs: [], queries: 20000, depth: 50,
+   sources: {judgements: null, clicks: null, triplets: null, teacher: null, passages: null},
+   made: {styles: [title, sentence, keywords], openings: [], least_characters: 100},
+   negatives: 7, margin: 0.1, fused: false, first_stage: 0.3, temperature: 0.05, max_length: 256,
+   epochs: 1.0, batch: 16, learning_rate: 5.0e-5, warmup: 0.1, weights: float32, frozen_layers: 0,
+   dtype: auto, held_out: 0.1, held_out_queries: 400, evaluate_every: auto, patience: 4, seed: 0,
+   card: {licence: null, language: null, data: null, intended_use: null}}
 """
 
 

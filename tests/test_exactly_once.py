@@ -43,6 +43,7 @@ LONG = {
     "between the tags",
     "after the tags",
     "in clean-up",
+    "in the index build",
 }
 
 

@@ -165,6 +165,7 @@ def test_a_refused_version_is_accepted_later_without_encoding(cluster, table, sm
     require_table(folder, NEW)
 
 
+@pytest.mark.slow
 def test_the_whole_command_with_a_real_model_and_a_ray_of_its_own(tmp_path, small_encoder):
     rows = [document(n) for n in range(1500)]
     write_jsonl(tmp_path / "corpus.jsonl", rows)

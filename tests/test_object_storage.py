@@ -128,13 +128,8 @@ def test_a_log_is_reranked_and_judged_in_a_bucket(bucket, reranked):
     assert not bucket.path("run/training").exists()
 
 
-KILLED = {"after the commit"}
-
-
-@pytest.mark.parametrize(
-    "point",
-    [pytest.param(name, marks=[] if name in KILLED else [pytest.mark.slow]) for name in POINTS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
 def test_a_run_that_was_killed_in_a_bucket_is_finished_by_the_next(
     cluster, described, table, bucket, small_encoder, point
 ):
@@ -159,6 +154,7 @@ def test_a_run_that_was_killed_in_a_bucket_is_finished_by_the_next(
     assert (same.version, same.encoded) == (summary.version, 0)
 
 
+@pytest.mark.slow
 def test_of_two_drivers_in_a_bucket_one_commits(cluster, described, table):
     place, file = table
     with watched(place, OLD, NEW):

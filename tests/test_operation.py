@@ -119,6 +119,7 @@ def test_metrics_of_a_run_are_what_its_summary_says(cluster, small_encoder, smal
     assert ended(port, "rerank", place, 0)["ray_tandem_running", "rerank", place, ""] == 0
 
 
+@pytest.mark.slow
 def test_what_does_not_change_is_told_on_and_on(cluster, monkeypatch):
     import ray
 

@@ -80,7 +80,7 @@ def texts(page, column: int) -> list[str]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing(visit, name, scheme):
     page = visit(name, color_scheme=scheme)
     # One table of numbers is like the other; the configuration comes last.

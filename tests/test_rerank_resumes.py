@@ -168,6 +168,7 @@ def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(
     assert not list((place_of.path / "run").glob(".partial*"))
 
 
+@pytest.mark.slow
 def test_a_signal_stages_what_is_in_flight(place_of, cluster, specs):
     place_of.log(lines(800))
     plan = {"ledger": 1, "do": "term", "folder": str(place_of.scores.ledger)}

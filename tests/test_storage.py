@@ -202,6 +202,7 @@ def test_lance_is_given_the_same_bounds(tmp_path):
     assert lance_options("s3://b/c", (("request_timeout", "5s"),))["timeout"] == "5s"
 
 
+@pytest.mark.slow
 def test_lance_gives_a_store_that_stalls_up_as_soon(bucket):
     with failing(bucket.endpoint, Faults(seed=1, stalled=1.0, stall_seconds=60)) as endpoint:
         options = dict(bucket.options, aws_endpoint=endpoint, request_timeout="1s")

@@ -54,6 +54,7 @@ def require_rows(folder, documents, encoder):
     np.testing.assert_allclose([row["vector"] for row in some], vectors, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_index_run_that_is_submitted_twice_runs_once_and_only_with_the_token(
     nodes, small_encoder, tmp_path
 ):

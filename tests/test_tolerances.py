@@ -11,7 +11,7 @@ from pipelines.models.load import describe_scorer, locate
 from pipelines.models.scorer import Scorer
 from pipelines.models.tokens import Tokenize
 
-QUERIES, DOCUMENTS = 9, 24
+QUERIES, DOCUMENTS = 5, 16
 LIMIT = {"float32": 1e-4, "bfloat16": 0.05}
 
 

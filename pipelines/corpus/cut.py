@@ -35,7 +35,7 @@ Mark = tuple[int, int]
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 # Latin marks need white space behind them, those of Chinese and Japanese need none. A run of marks
 # is tried once, from its first: a line of a million dots must not be tried from each of them.
-_SENTENCE = re.compile(
+SENTENCE_END = re.compile(
     r"(?<![.!?…])[.!?…]+[\"'”’)\]]*\s+"
     r"|[。！？｡．؟।]+[」』”’）]*\s*"  # noqa: RUF001
     r"|\n+"
@@ -124,7 +124,7 @@ def _units(
     """The pieces that are not cut any further: sentences, and parts of too long ones."""
     ends = []
     if cutting.sentences:
-        ends = [match.end() for match in _SENTENCE.finditer(text, first[0], last[0])]
+        ends = [match.end() for match in SENTENCE_END.finditer(text, first[0], last[0])]
     marks = [first, *_marks(ends, starts)]
     if marks[-1][0] < last[0]:
         marks.append(last)

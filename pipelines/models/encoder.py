@@ -23,7 +23,7 @@ from pipelines.models.forward import (
     told,
 )
 from pipelines.models.network_models import NetworkEncoder, open_network, reads_first_only
-from pipelines.models.specs import DType, EncoderSpec, Quantised
+from pipelines.models.specs import DType, EncoderSpec, Quantised, TextKind
 from pipelines.models.tokens import Tokenize, Tokens
 from pipelines.models.weights import Weights
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pipelines.models.padded_models import PaddedEncoder
 
 Vectors = npt.NDArray[np.float32]
-TextKind = Literal["document", "query"]
 
 
 class Encoder:

@@ -11,6 +11,7 @@ from pipelines.models.pairs import PairTemplate
 
 Number: TypeAlias = Literal["float32", "bfloat16", "float16"]
 DType: TypeAlias = Literal["auto", Number, "int8"]
+TextKind: TypeAlias = Literal["query", "document"]
 Metric: TypeAlias = Literal["cosine", "dot", "l2"]
 # How many of the nearest texts are looked at to see what int8 loses.
 NEIGHBOURS = 10

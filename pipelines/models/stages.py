@@ -21,6 +21,7 @@ from pipelines.models.load import EncoderSpec
 from pipelines.models.on_node import on_this_node
 from pipelines.models.scorer import Scorer
 from pipelines.models.scoring_inputs import ScoringInputs
+from pipelines.models.specs import TextKind
 from pipelines.models.tokens import Tokens
 
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -123,8 +124,10 @@ class EncodeQueries:
         computing: Computing,
         batch_tokens: int | Literal["auto"],
         threads: int,
+        kind: TextKind = "query",
     ) -> None:
-        """Load the model, once an actor."""
+        """Load the model, once an actor; `kind` says which prompt precedes the texts."""
+        self._kind = kind
         keep_few_kernels()
         self._encoder = Encoder(
             on_this_node(spec(), computing.store),
@@ -136,8 +139,8 @@ class EncodeQueries:
         )
 
     def __call__(self, queries: pa.Table) -> pa.Table:
-        """Encode the texts as queries, with the prompt that the model declares for them."""
-        vectors = self._encoder.encode_texts(queries["text"].to_pylist(), "query")
+        """Encode the texts, with the prompt that the model declares for their kind."""
+        vectors = self._encoder.encode_texts(queries["text"].to_pylist(), self._kind)
         trim()
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         return queries.append_column("vector", column)

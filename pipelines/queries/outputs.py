@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -178,10 +178,16 @@ def _aside(folder: AnyPath, run: str) -> Iterator[Path]:
     shutil.rmtree(aside)
 
 
-def write_rankings(aside: Path, log: Log, names: Names, ranked: Ranked) -> None:
+def write_rankings(
+    aside: Path,
+    log: Log,
+    names: Names,
+    ranked: Ranked,
+    probabilities: Callable[[Floats], Floats],
+) -> None:
     """Write the run files, the reranked log and the map of its lines.
 
-    `names` are the ids under which queries stand in run files.
+    `names` are the ids under which queries stand in run files; `probabilities` those of logits.
     """
     queries, orders = ranked.queries, ranked.orders
     documents = (ranked.numbers, ranked.documents)
@@ -189,20 +195,33 @@ def write_rankings(aside: Path, log: Log, names: Names, ranked: Ranked) -> None:
         tag = f"tandem-{name.removesuffix('.trec')}"
         write_run(aside / name, tag, names, queries, documents, values, order)
     if ranked.logits is not None:
-        _write_table(aside / TABLE, log, ranked, orders[RERANKED][1])
+        _write_table(aside / TABLE, log, ranked, orders[RERANKED][1], probabilities)
     pq.write_table(_line_map(log), aside / QUERY_IDS)
 
 
-def _write_table(path: Path, log: Log, ranked: Ranked, order: Ints) -> None:
+def _write_table(
+    path: Path,
+    log: Log,
+    ranked: Ranked,
+    order: Ints,
+    probabilities: Callable[[Floats], Floats],
+) -> None:
     """The reranked log, by query and rank, in blocks of rows."""
     ranks = ranks_within(ranked.queries[order])
     with pq.ParquetWriter(path, RERANKED_ROWS) as writer:
         for start in range(0, len(order), _ROWS_A_BLOCK):
             part = slice(start, start + _ROWS_A_BLOCK)
-            writer.write_table(_rows(log, ranked, order[part], ranks[part]))
+            rows = _rows(log, ranked, order[part], ranks[part], probabilities)
+            writer.write_table(rows)
 
 
-def _rows(log: Log, ranked: Ranked, order: Ints, ranks: Ints) -> pa.Table:
+def _rows(
+    log: Log,
+    ranked: Ranked,
+    order: Ints,
+    ranks: Ints,
+    probabilities: Callable[[Floats], Floats],
+) -> pa.Table:
     """Some rows of the reranked log."""
     assert ranked.logits is not None  # noqa: S101 - asked for only where a reranker ran
     assert ranked.chunk_ids is not None  # noqa: S101
@@ -216,7 +235,7 @@ def _rows(log: Log, ranked: Ranked, order: Ints, ranks: Ints) -> pa.Table:
         "doc_id": ranked.documents.take(rows["document"].combine_chunks()),
         "chunk_id": ranked.chunk_ids.take(pa.array(order)),
         "logit": pa.array(logits),
-        "probability": pa.array(1.0 / (1.0 + np.exp(-logits))),
+        "probability": pa.array(probabilities(logits)),
         "first_rank": rows["first_rank"],
         "first_score": pa.array(scores, mask=np.isnan(scores)),
         "source": pa.array(SOURCES).take(rows["source"].combine_chunks()),

@@ -114,6 +114,7 @@ class RerankPage:
             where there are judgements.
         displacement: first rank minus new rank of the new top ten: above 0 moved up.
         lengths: of passages; `total` and `cut` count pairs.
+        calibration: what the probabilities are worth, None where they are uncalibrated.
         explorer: queries one by one.
         cost: None where no reranker ran.
         seconds: by stage, and `total`.
@@ -134,6 +135,7 @@ class RerankPage:
     scores: Histogram | None = None
     displacement: Histogram | None = None
     lengths: Lengths | None = None
+    calibration: str | None = None
     explorer: Explorer | None = None
     cost: Cost | None = None
     stages: tuple[StageWork, ...] = ()

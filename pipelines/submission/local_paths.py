@@ -40,4 +40,5 @@ def _values(config: Config, key: str) -> list[str]:
 
 def _local(key: str, value: str) -> bool:
     # A model's local folder was made absolute when the configuration was read.
-    return Path(value).is_absolute() if key.endswith(".model") else "://" not in value
+    model = key.endswith(".model") or key == "train.start"
+    return Path(value).is_absolute() if model else "://" not in value

@@ -1,0 +1,106 @@
+"""Fitting on the cluster: one process, or several that Ray Train lets share out each batch."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from pipelines.errors import ModelError, TandemError
+from pipelines.train.asked import Fit
+from pipelines.train.work import Work
+from pipelines.train_job import TrainJob
+
+# A worker that dies is started again, and goes on from the last checkpoint.
+_FAILURES = 3
+
+
+def fit_on_cluster(job: TrainJob, work: Work) -> None:
+    """Fit the model, or go on with it, in the folder of work.
+
+    Raises:
+        TandemError: a worker failed, or the folder cannot be reached where it runs.
+    """
+    stages, search, settings = job.workers, job.search, job.config.train
+    groups = (work.facts or {})["groups"]
+    steps = max(ceil(groups // settings.batch * settings.epochs), 1)
+    search.tally.tell(trained_of=steps)
+    asked = Fit(
+        folder=str(work.folder),
+        settings=settings,
+        start=job.start.folder,
+        steps=steps,
+        workers=stages.actors,
+        threads=stages.threads,
+        gpu=bool(stages.actor_gpus),
+        trust_remote_code=job.start.trust_remote_code,
+    )
+    resources = {"CPU": stages.actor_cpus}
+    if stages.actor_gpus:
+        resources["GPU"] = stages.actor_gpus
+    trainer = DataParallelTrainer(
+        _worker,
+        train_loop_config={
+            "asked": asked,
+            "tell": search.tally.tell,
+            "stopped": search.tally.stopped,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=stages.actors,
+            use_gpu=bool(stages.actor_gpus),
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name="fit",
+            storage_path=str(work.folder / "ray"),
+            failure_config=FailureConfig(max_failures=_FAILURES),
+        ),
+        backend_config=TorchConfig() if stages.actors > 1 else None,
+    )
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            failed.append(error)
+
+    # Ray Train would answer Ctrl-C itself if it ran in the main thread.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.5)
+    if failed:
+        raise TandemError(f"Fitting failed: {_first_failure(failed[0])}") from failed[0]
+    if fault := work.fault:
+        work.remove()
+        raise ModelError(fault)
+
+
+def _first_failure(error: BaseException) -> str:
+    """What a worker raised, in a line."""
+    failures = list(getattr(error, "worker_failures", {}).values()) or [error]
+    lines = str(failures[0]).strip().splitlines() or [type(failures[0]).__name__]
+    return lines[-1]
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What each process does; `config` holds what is asked, and how to tell of it."""
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    from pipelines.train.fitting import fit
+
+    asked: Fit = config["asked"]
+    work = Work(Path(asked.folder))
+    if work.facts is None:
+        raise TandemError(f"{work.folder} is not reached from {socket.gethostname()}")
+    try:
+        fit(asked, config["tell"], config["stopped"])
+    except ModelError as error:  # to try again would not help
+        work.note_fault(str(error))

@@ -1,0 +1,206 @@
+"""The data of a training: of each query the candidates of `live`, as groups and as held out lists.
+
+encode queries -> retrieve -> fetch passages -> split -> groups, lists
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import lance
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.corpus.identity import passage
+from pipelines.progress import Progress
+from pipelines.queries.candidates import SOURCES as FROM
+from pipelines.queries.log import Ints, Log
+from pipelines.queries.pairs import Nearness, long_documents, select_chunks
+from pipelines.queries.passages import Passages, distinct_ids, rows_of
+from pipelines.queries.texts import Texts
+from pipelines.rerank_job import Job
+from pipelines.retrieving import (
+    DOCUMENTS_A_TASK,
+    encode_texts,
+    first_stage_of,
+    mapped,
+    retrieve,
+    vectors_of_documents,
+)
+from pipelines.table.search import nearness
+from pipelines.table.snapshot import Snapshot
+from pipelines.train.examples import Example
+from pipelines.train.groups import Candidates
+from pipelines.train.made import stripped
+
+Vectors = npt.NDArray[np.float32]
+
+
+class FetchTexts:
+    """A stage: document ids become their chunks' titles and texts."""
+
+    def __init__(self, dataset: lance.LanceDataset) -> None:
+        self._snapshot = Snapshot.of(dataset)
+
+    def __call__(self, documents: pa.Table) -> pa.Table:
+        """Tables of `doc_id` become tables of chunks."""
+        columns = ["chunk_id", "doc_id", "ordinal", "title", "text"]
+        return rows_of(self._snapshot.open(), documents["doc_id"].to_pylist(), columns)
+
+
+def asking(examples: Sequence[Example]) -> Log:
+    """A log that asks the examples' queries; what is known of documents is what it lists."""
+    count = len(examples)
+    return Log(
+        lines=pa.table({"query": pa.array([], pa.int32())}),
+        queries=pa.table(
+            {
+                "query_id": pa.array([str(number) for number in range(count)], pa.string()),
+                "text": pa.array([example.query for example in examples], pa.string()),
+                "documents": pa.array(
+                    [example.documents for example in examples], pa.list_(pa.string())
+                ),
+                "scores": pa.array(
+                    [[None] * len(example.documents) for example in examples],
+                    pa.list_(pa.float64()),
+                ),
+                "source": pa.array([example.source for example in examples], pa.string()),
+                "position": pa.array(range(count), pa.int64()),
+            }
+        ).combine_chunks(),
+        rejects=[],
+    )
+
+
+class QueryVectors:
+    """The vectors of the queries of a job's log."""
+
+    def __init__(self, job: Job) -> None:
+        """Encode them, each distinct text once."""
+        self._texts, self._vectors = job.texts, encode_texts(job, job.texts.values)
+
+    def of_length_one(self) -> Vectors:
+        """That of each query, (queries, dimension)."""
+        lengths = np.linalg.norm(self._vectors, axis=1, keepdims=True)
+        unit: Vectors = (self._vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        return unit[self._texts.of_query]
+
+    def of(self, texts: pa.Array) -> Vectors:
+        """Those of some of the texts, (texts, dimension)."""
+        places = pc.index_in(texts, value_set=self._texts.values)
+        chosen: Vectors = self._vectors[places.to_numpy()]
+        return chosen
+
+
+def candidates_of(
+    job: Job, examples: Sequence[Example], known: QueryVectors, progress: Progress
+) -> Iterator[Candidates]:
+    """The candidates of each example, in their order; the job's log asks these."""
+    vectors = known.of(job.texts.values)
+    with progress.track("Retrieve", "queries", partial(job.done, "retrieve")):
+        found = retrieve(job, vectors)
+    listed = job.log.queries["documents"].combine_chunks().flatten()
+    documents = distinct_ids(listed, found["doc_id"])
+    with progress.track("Fetch", "documents", partial(job.done, "fetch")):
+        fetched = mapped(job, documents, DOCUMENTS_A_TASK, FetchTexts(job.dataset), "fetch")
+    passages = Passages.of(fetched)
+    first_stage = first_stage_of(job, found, passages, vectors)
+    chosen = _nearest_chunks(job, first_stage, passages, vectors)
+    titles, texts = (passages.chunks[name].to_pylist() for name in ("title", "text"))
+    own_scores = _scores_of_rests(job, examples, vectors)
+    queries = first_stage["query"].to_numpy()
+    bounds = np.searchsorted(queries, np.arange(len(examples) + 1))
+    names = passages.documents.take(first_stage["document"].combine_chunks()).to_pylist()
+    scores = first_stage["first_score"].to_numpy()
+    retrieved = first_stage["source"].to_numpy() != FROM.index("logged")
+    for number, example in enumerate(examples):
+        rows = range(bounds[number], bounds[number + 1])
+        near = np.array([scores[row] for row in rows], np.float64)
+        read = []
+        for place, row in enumerate(rows):
+            name, chunk = names[row], chosen[row]
+            text = stripped(example.style, titles[chunk], texts[chunk])
+            read.append(example.texts.get(name, text))
+            near[place] = own_scores.get((number, name), near[place])
+        own = Candidates(
+            [names[row] for row in rows], near, read, retrieved[rows.start : rows.stop]
+        )
+        yield own.ordered()
+
+
+def sample_of_passages(dataset: lance.LanceDataset, wanted: int, seed: int) -> pa.Table:
+    """Some chunks of a version, with `doc_id` and `text`."""
+    rows = dataset.count_rows()
+    places = np.random.default_rng(seed).choice(rows, min(wanted, rows), replace=False)
+    taken = dataset.take(np.sort(places).tolist(), columns=["doc_id", "title", "text"])
+    return _as_pool(taken)
+
+
+def passages_of(job: Job, doc_ids: Sequence[str]) -> pa.Table:
+    """All chunks of some documents, with `doc_id` and `text`."""
+    documents = distinct_ids(pa.array(doc_ids, pa.string()))
+    return _as_pool(mapped(job, documents, DOCUMENTS_A_TASK, FetchTexts(job.dataset), "fetch"))
+
+
+def _as_pool(chunks: pa.Table) -> pa.Table:
+    rows = chunks.select(["doc_id", "title", "text"]).to_pylist()
+    texts = [passage(row["title"], row["text"]) for row in rows]
+    return pa.table({"doc_id": chunks["doc_id"], "text": pa.array(texts, pa.string())})
+
+
+def _nearest_chunks(
+    job: Job, first_stage: pa.Table, passages: Passages, vectors: Vectors
+) -> list[int]:
+    """Of each candidate the chunk that is nearest to the query."""
+    long = long_documents(first_stage, passages, "max", 1)
+    near, chunks = None, None
+    if long.num_rows:
+        near = Nearness(vectors, job.texts.of_query, job.config.index.metric)
+        chunks = vectors_of_documents(job, long)
+    selection = select_chunks(first_stage, passages, "max", 1, chunks, near)
+    found: list[int] = selection.chunk[np.argsort(selection.candidate, kind="stable")].tolist()
+    return found
+
+
+def _scores_of_rests(
+    job: Job, examples: Sequence[Example], vectors: Vectors
+) -> dict[tuple[int, str], float]:
+    """How near made queries are to what is left of their own documents.
+
+    In the table these still hold what the query was taken from, and stand first for that.
+    """
+    made = [
+        (number, name, text)
+        for number, example in enumerate(examples)
+        if example.style in ("title", "sentence")
+        for name, text in example.texts.items()
+    ]
+    if not made:
+        return {}
+    rests = encode_texts(job, pa.array([text for _, _, text in made], pa.string()), "document")
+    own: Ints = job.texts.of_query[[number for number, _, _ in made]]
+    near = nearness(rests, vectors[own], job.config.index.metric)
+    return {
+        (number, name): score for (number, name, _), score in zip(made, near.tolist(), strict=True)
+    }
+
+
+def asked_by(job: Job, examples: Sequence[Example]) -> Job:
+    """The job with a log that asks the queries of some examples."""
+    log = asking(examples)
+    return replace(job, log=log, texts=Texts.of(log))
+
+
+def rejected(log: Log) -> dict[str, int]:
+    """How many documents that something was known of are gone."""
+    reasons: dict[str, Any] = {}
+    for table in log.rejects:
+        counted = pc.value_counts(table["reason"].combine_chunks())
+        for entry in counted.to_pylist():
+            reasons[entry["values"]] = reasons.get(entry["values"], 0) + entry["counts"]
+    return reasons

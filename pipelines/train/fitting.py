@@ -1,0 +1,137 @@
+"""Fitting a model to groups, in one process or in several that share out each batch.
+
+Everything is kept in the folder of work: a fit that was killed goes on from its last checkpoint,
+with the optimiser, the schedule, the random numbers and the place in the data as they were, and
+ends as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
+
+from pipelines.train.asked import Fit
+from pipelines.train.fitting_encoder import EncoderFit
+from pipelines.train.fitting_reranker import RerankerFit
+from pipelines.train.work import GROUPS_FILE, Work
+
+_CHECKPOINTS = 3
+_EVALUATIONS = 10
+_METRIC = "held_out"
+# What the trainer tells of how long a judgement took.
+_TIMES = ("runtime", "per_second")
+
+
+def fit(work: Fit, tell: Callable[..., None], stopped: Callable[[], bool]) -> None:
+    """Fit the model, or go on with it; `stopped` is asked at each step.
+
+    What is left is the best model and how it came to be, or the checkpoints if it was stopped.
+    """
+    torch.set_num_threads(work.threads)
+    place, settings = Work(Path(work.folder)), work.settings
+    set_seed(settings.seed)
+    own: Any = (RerankerFit if settings.kind == "reranker" else EncoderFit)(work, place)
+    groups = place.read(GROUPS_FILE)
+    watcher = _Watcher(place, work.workers, tell, stopped)
+    trainer = own.trainer(
+        args=own.arguments(**_arguments(work, place)),
+        data=own.data(groups),
+        callbacks=[watcher, EarlyStoppingCallback(settings.patience)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=place.last_checkpoint())
+    if not watcher.stopped and trainer.is_world_process_zero():
+        own.save(place.model)
+        place.end(
+            {"history": _history(trainer.state.log_history), "steps": trainer.state.global_step}
+        )
+
+
+def _arguments(work: Fit, place: Work) -> dict[str, Any]:
+    """What all of sentence-transformers' trainers are told."""
+    settings = work.settings
+    every = settings.evaluate_every
+    every = max(work.steps // _EVALUATIONS, 1) if every == "auto" else min(every, work.steps)
+    halves = settings.dtype == "bfloat16" or (settings.dtype == "auto" and _has_bfloat16(work.gpu))
+    return {
+        "output_dir": str(place.checkpoints),
+        "max_steps": work.steps,
+        "per_device_train_batch_size": max(settings.batch // work.workers, 1),
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": round(settings.warmup * work.steps),
+        "bf16": halves,
+        "use_cpu": not work.gpu,
+        "eval_strategy": "steps",
+        "eval_steps": every,
+        "eval_on_start": True,
+        "save_strategy": "steps",
+        "save_steps": every,
+        "save_total_limit": _CHECKPOINTS,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": _METRIC,
+        "greater_is_better": True,
+        "restore_callback_states_from_checkpoint": True,
+        "logging_steps": every,
+        "disable_tqdm": True,
+        "report_to": [],
+        "seed": settings.seed,
+        # Of few right passages no whole batch may be without one twice.
+        "dataloader_drop_last": settings.kind == "reranker",
+        "dataloader_pin_memory": work.gpu,
+    }
+
+
+class _Watcher(TrainerCallback):
+    """Tells how far the fit is, marks whole checkpoints, and stops when it is asked to."""
+
+    def __init__(
+        self, place: Work, workers: int, tell: Callable[..., None], stopped: Callable[[], bool]
+    ) -> None:
+        self._place, self._several = place, workers > 1
+        self._tell, self._ask = tell, stopped
+        self.stopped = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        if state.is_world_process_zero and state.global_step:
+            self._tell(trained=state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        if state.is_world_process_zero:
+            self._tell(trained=1)
+        if self._agreed(state.is_world_process_zero and self._ask()):
+            self.stopped = control.should_save = control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        if state.is_world_process_zero:
+            self._place.complete(state.global_step)
+
+    def _agreed(self, asked: bool) -> bool:
+        """What the first of several processes was told."""
+        if not self._several:
+            return asked
+        word = [asked]
+        torch.distributed.broadcast_object_list(word)
+        return word[0]
+
+
+def _history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The figures of each judgement, by step, and the mean loss of the steps before it."""
+    found: dict[int, dict[str, Any]] = {}
+    for entry in log:
+        own = found.setdefault(entry["step"], {"step": entry["step"]})
+        own |= {
+            key.removeprefix("eval_"): round(value, 4)
+            for key, value in entry.items()
+            if key == "loss" or (key.startswith("eval_") and not key.endswith(_TIMES))
+        }
+    return [own for _, own in sorted(found.items()) if f"{_METRIC}" in own]
+
+
+def _has_bfloat16(gpu: bool) -> bool:
+    from pipelines.models.processor import resolve_dtype
+
+    return resolve_dtype("auto", "cuda" if gpu else "cpu") == "bfloat16"

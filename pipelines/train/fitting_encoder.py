@@ -1,0 +1,121 @@
+"""What is particular to fitting a bi-encoder: pairs with negatives, and search to judge it by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.base.evaluation import BaseEvaluator
+from sentence_transformers.base.model import BaseModel
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+
+from pipelines.train.asked import Fit
+from pipelines.train.frozen import freeze
+from pipelines.train.searching import search_held_out
+from pipelines.train.work import POOL_FILE, TUNING_FILE, Work
+
+# Larger batches than this are computed in parts, whose gradients are cached (Gao et al., 2021).
+_BATCH_AT_ONCE = 64
+_PART = 16
+
+
+class EncoderFit:
+    """A bi-encoder that is fitted to queries, right passages and hard negatives."""
+
+    def __init__(self, work: Fit, place: Work) -> None:
+        """Open the model that training starts from."""
+        settings = work.settings
+        self._work, self._place = work, place
+        self._model = SentenceTransformer(
+            work.start,
+            model_kwargs={"dtype": torch.float32},
+            device=work.device,
+            trust_remote_code=work.trust_remote_code,
+        )
+        self._model.model_card_data.local_files_only = True
+        self._reads = self._model.max_seq_length
+        self._model.max_seq_length = min(settings.max_length, self._reads or settings.max_length)
+        freeze(self._model, settings.frozen_layers)
+
+    def arguments(self, **values: Any) -> SentenceTransformerTrainingArguments:  # noqa: ANN401
+        """The trainer's: no passage twice in a batch, where each is the others' negative."""
+        return SentenceTransformerTrainingArguments(batch_sampler="no_duplicates", **values)
+
+    def data(self, groups: pa.Table) -> Dataset:
+        """Columns of texts: the query, the right passage, and the same number of negatives."""
+        queries, docs = groups["query"].to_pylist(), groups["docs"].to_pylist()
+        most = max(map(len, docs))
+        whole = [place for place, own in enumerate(docs) if len(own) == most]
+        columns = {"anchor": [queries[place] for place in whole]}
+        for number in range(most):
+            name = f"negative_{number}" if number else "positive"
+            columns[name] = [docs[place][number] for place in whole]
+        return Dataset.from_dict(columns)
+
+    def trainer(
+        self, args: SentenceTransformerTrainingArguments, data: Dataset, callbacks: Sequence[Any]
+    ) -> SentenceTransformerTrainer:
+        """sentence-transformers' trainer."""
+        loss: Any = MultipleNegativesRankingLoss(self._model)
+        if args.per_device_train_batch_size > _BATCH_AT_ONCE:
+            loss = CachedMultipleNegativesRankingLoss(self._model, mini_batch_size=_PART)
+        return SentenceTransformerTrainer(
+            model=self._model,
+            args=args,
+            train_dataset=data,
+            loss=loss,
+            evaluator=HeldOutSearch(self._place, self._work),
+            callbacks=list(callbacks),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Save the best model, which reads as much as the one that it came from."""
+        self._model.max_seq_length = self._reads
+        self._model.to(getattr(torch, self._work.settings.weights))
+        self._model.save_pretrained(str(folder))
+
+
+class HeldOutSearch(BaseEvaluator):
+    """Judges the model by what it finds for held out queries among the passages of a pool."""
+
+    def __init__(self, place: Work, work: Fit) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.primary_metric = "held_out"
+        self._lists, self._pool = place.read(TUNING_FILE), place.read(POOL_FILE)
+        self._work = work
+
+    def __call__(
+        self,
+        model: BaseModel,
+        output_path: str | None = None,
+        epoch: float = -1,
+        steps: int = -1,
+    ) -> dict[str, float]:
+        """R@100 and nDCG@10; of models with equal recall the one with more nDCG is better."""
+        before = torch.random.get_rng_state()
+        with TemporaryDirectory(prefix="tandem-") as folder:
+            model.save_pretrained(folder)
+            found = search_held_out(
+                folder,
+                self._lists,
+                self._pool,
+                device=self._work.device,
+                threads=self._work.threads,
+                trust_remote_code=self._work.trust_remote_code,
+            )
+        torch.random.set_rng_state(before)
+        means = {name: found.means[name] for name in ("R@100", "nDCG@10")}
+        return {"held_out": means["R@100"] + 0.01 * means["nDCG@10"], **means}

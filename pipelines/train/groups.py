@@ -1,0 +1,171 @@
+"""Groups and lists: a query with the passages that it is trained on, or judged by.
+
+A group is a query, one right passage and hard negatives. The target is a distribution over them:
+all on the right one, but for a share that goes where the bi-encoder's similarities say, so that
+training starts from the first stage and not below it; or that of a teacher's logits. `beside` are
+added to the model's logits where it is to learn what the fusion lacks, and are 0 elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines.config_train import Train
+from pipelines.train.examples import Example
+
+Floats = npt.NDArray[np.float64]
+
+GROUPS = pa.schema(
+    [
+        pa.field("query", pa.string()),
+        pa.field("docs", pa.list_(pa.string())),
+        pa.field("labels", pa.list_(pa.float32())),
+        pa.field("beside", pa.list_(pa.float32())),
+        pa.field("source", pa.string()),
+    ]
+)
+LISTS = pa.schema(
+    [
+        pa.field("query_id", pa.string()),
+        pa.field("query", pa.string()),
+        pa.field("doc_ids", pa.list_(pa.string())),
+        pa.field("docs", pa.list_(pa.string())),
+        pa.field("scores", pa.list_(pa.float64())),
+        pa.field("relevant", pa.list_(pa.string())),
+        pa.field("grades", pa.list_(pa.int32())),
+        pa.field("source", pa.string()),
+    ]
+)
+# What a deviation of the first stage's scores weighs beside logits.
+_BESIDE = 2.0
+# Of a query with many right documents the best ones count.
+_POSITIVES = 4
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The documents of one query, those nearest to it first.
+
+    Attributes:
+        doc_ids: (n,).
+        scores: how near the bi-encoder has them, (n,).
+        texts: their passages as the model is to read them.
+        found: whether the first stage finds them, or they are only known of, (n,).
+    """
+
+    doc_ids: Sequence[str]
+    scores: Floats
+    texts: Sequence[str]
+    found: npt.NDArray[np.bool_]
+
+    def ordered(self) -> Candidates:
+        """The same by falling score, ties by id."""
+        order = np.lexsort((np.array(self.doc_ids), -self.scores)).tolist()
+        return Candidates(
+            [self.doc_ids[place] for place in order],
+            self.scores[order],
+            [self.texts[place] for place in order],
+            self.found[order],
+        )
+
+
+def groups_of(
+    example: Example, own: Candidates, banned: set[str], settings: Train
+) -> list[dict[str, object]]:
+    """The groups of an example; none where no negative is left.
+
+    `banned` are documents that held out queries ask for: they are no negatives either.
+    """
+    if example.scores:
+        return _taught(example, own, settings)
+    place = {doc_id: number for number, doc_id in enumerate(own.doc_ids)}
+    generator = np.random.default_rng(
+        list(blake2b(example.query.encode(), digest_size=16).digest())
+    )
+    best = sorted(example.positives, key=lambda key: (-example.positives[key], key))
+    known, groups = set(example.negatives), []
+    for positive in [key for key in best if key in place][:_POSITIVES]:
+        most = own.scores[place[positive]] + settings.margin
+        pool = [
+            number
+            for number, doc_id in enumerate(own.doc_ids)
+            if doc_id not in example.positives
+            and doc_id not in banned
+            and own.texts[number] != own.texts[place[positive]]
+            and (doc_id in known or own.scores[number] <= most)
+        ]
+        if not pool:
+            continue
+        # The nearer the likelier: the hardest alone would often be right ones that nobody judged.
+        odds = 1.0 / (np.arange(len(pool)) + 2.0)
+        count = min(settings.negatives, len(pool))
+        chosen = generator.choice(pool, count, replace=False, p=odds / odds.sum())
+        members = [place[positive], *sorted(chosen.tolist())]
+        target = softmax(own.scores[members] / settings.temperature) * settings.first_stage
+        target[0] += 1.0 - settings.first_stage
+        groups.append(_group(example, own, members, target, settings))
+    return groups
+
+
+def list_of(example: Example, own: Candidates, query_id: str, depth: int) -> dict[str, object]:
+    """What a held out query is judged by: the first stage's candidates, and what is right."""
+    kept = np.flatnonzero(own.found)[:depth].tolist()
+    grades = example.positives
+    whole = example.source == "judgements"
+    return {
+        "query_id": query_id,
+        "query": example.query,
+        "doc_ids": [own.doc_ids[place] for place in kept],
+        "docs": [own.texts[place] for place in kept],
+        "scores": own.scores[kept].tolist(),
+        "relevant": sorted(grades),
+        "grades": [int(grades[key]) if whole else 1 for key in sorted(grades)],
+        "source": example.source,
+    }
+
+
+def softmax(values: Floats) -> Floats:
+    """A distribution of logits, (n,)."""
+    powers = np.exp(values - values.max())
+    found: Floats = powers / powers.sum()
+    return found
+
+
+def _taught(example: Example, own: Candidates, settings: Train) -> list[dict[str, object]]:
+    """One group of a teacher's list: its best, and others spread over the list."""
+    place = {doc_id: number for number, doc_id in enumerate(own.doc_ids)}
+    known: Mapping[str, float] = example.scores
+    ranked = sorted((key for key in known if key in place), key=lambda key: (-known[key], key))
+    if len(ranked) < 2:
+        return []
+    count = min(settings.negatives + 1, len(ranked))
+    spread = np.linspace(0, len(ranked) - 1, count).round().astype(int)
+    keys = [ranked[number] for number in spread]
+    target = softmax(np.array([known[key] for key in keys]))
+    return [_group(example, own, [place[key] for key in keys], target, settings)]
+
+
+def _group(
+    example: Example,
+    own: Candidates,
+    members: Sequence[int],
+    target: Floats,
+    settings: Train,
+) -> dict[str, object]:
+    beside = np.zeros(len(members))
+    if settings.fused:  # as the fusion has them: standardised within the list
+        spread = float(own.scores.std())
+        beside = (own.scores[members] - own.scores.mean()) / max(spread, 1e-9) * _BESIDE
+    return {
+        "query": example.query,
+        "docs": [own.texts[place] for place in members],
+        "labels": target.tolist(),
+        "beside": beside.tolist(),
+        "source": example.source,
+    }

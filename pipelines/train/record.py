@@ -1,0 +1,69 @@
+"""What a trained model says of itself: `tandem.json` beside its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import ModelError
+from pipelines.train.calibration import Calibration, Floats
+
+RECORD = "tandem.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a model did on queries that it never saw.
+
+    Attributes:
+        kind: `reranker` or `encoder`.
+        helps: whether it did better than the first stage, or than the encoder that it came from.
+        verdict: that as a sentence.
+        recommended: the arm to take: `retrieved`, `reranked` or `fused`; None for an encoder.
+        calibration: what makes probabilities of its logits; None where there is none.
+        threshold: the probability from which on a passage is best taken for right.
+        calibration_error: the expected one, on queries that the calibration did not see.
+    """
+
+    kind: str
+    helps: bool
+    verdict: str
+    recommended: str | None = None
+    calibration: Calibration | None = None
+    threshold: float | None = None
+    calibration_error: float | None = None
+
+    @property
+    def sentence(self) -> str | None:
+        """What the probabilities are worth, None where they are uncalibrated."""
+        if self.calibration is None or self.threshold is None or self.calibration_error is None:
+            return None
+        return (
+            "Probabilities are calibrated: on held out queries of the training they were off by "
+            f"{self.calibration_error:.1%} on average, and a passage was best taken for right from "
+            f"{self.threshold:.0%} on."
+        )
+
+    def probabilities(self, logits: Floats) -> Floats:
+        """Those of logits, by the calibration if there is one, else by the sigmoid alone."""
+        return (self.calibration or Calibration()).probabilities(logits)
+
+
+def read_record(folder: str | Path) -> Record | None:
+    """What stands beside a model, None where it says nothing.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    path = Path(folder) / RECORD
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        calibration = values["calibration"]
+        made = None if calibration is None else Calibration.of(calibration)
+        return Record(**{**values, "calibration": made})
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged; train or fetch the model again.") from error

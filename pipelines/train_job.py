@@ -1,0 +1,197 @@
+"""What all stages of a training share, found out once at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.util import find_spec
+from pathlib import Path
+
+import lance
+
+from pipelines.cluster import TallyActor, one_clock, quiet_ray_data, runner, whole_cluster
+from pipelines.config import Config, Queries, Reranker
+from pipelines.config_train import Card
+from pipelines.errors import UsageError
+from pipelines.gathering import gather, weights_of
+from pipelines.index_job import describe_configured
+from pipelines.mining import asking
+from pipelines.models.load import EncoderSpec, ScorerSpec, describe_encoder, describe_scorer, locate
+from pipelines.queries.log import read_log
+from pipelines.queries.outputs import judgements, load_judgements
+from pipelines.queries.texts import Texts
+from pipelines.rerank_job import REAL_MODELS, Job, RerankRequest
+from pipelines.resources import Stages, plan_stages
+from pipelines.stage_table import Watch
+from pipelines.storage.places import is_url
+from pipelines.summary import require_writable
+from pipelines.table.place import Place
+from pipelines.table.publish import open_live, require_same_encoder
+from pipelines.table.schema import fingerprints_of
+from pipelines.table.where import conditions
+from pipelines.train.examples import Example, Source
+
+ENCODER = "encoder"
+_LIBRARIES = ("accelerate", "datasets")
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What all stages share.
+
+    Attributes:
+        search: what encodes, retrieves and fetches; its log asks the examples' queries.
+        start: the model that training starts from.
+        new_head: that is the bi-encoder, which gets one.
+        examples: what is known, before any is held out.
+        weights: of the sources.
+        workers: who fits the model.
+        output: the folder of the trained model.
+        key: tells what is to be learnt from what and how; equal keys end in equal models.
+    """
+
+    config: Config
+    search: Job
+    start: EncoderSpec | ScorerSpec
+    new_head: bool
+    examples: list[Example]
+    weights: dict[Source, float]
+    workers: Stages
+    output: Path
+    key: str
+
+    def announcement(self) -> str:
+        """What the run is about to do, in two sentences."""
+        settings = self.config.train
+        counts = {
+            source: sum(example.source == source for example in self.examples)
+            for source in self.weights
+        }
+        listed = ", ".join(f"{count:,} of {source}" for source, count in counts.items() if count)
+        head = " with a new head" if self.new_head else ""
+        return (
+            f"Training a {settings.kind} from {self.start.name}{head}, into {self.output}.\n"
+            f"{len(self.examples):,} queries to learn from: {listed}."
+        )
+
+
+def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
+    """Fit the run to the cluster, gather what there is to learn, and describe the models.
+
+    Raises:
+        UsageError: the configuration names what does not exist or cannot be.
+    """
+    settings = config.train
+    for library in _LIBRARIES:
+        if find_spec(library) is None:
+            raise UsageError(f"Training needs {library}: pip install 'tandem-retrieval[train]'.")
+    if is_url(settings.output):
+        raise UsageError(
+            f"train.output is {settings.output!r}; a folder is allowed that all nodes reach. "
+            "`tandem models fetch FOLDER --to URL` then brings the model into a store."
+        )
+    output = Path(settings.output)
+    require_writable(output / "model.safetensors", "train.output")
+    quiet_ray_data()
+    place, cluster = Place.of(config.table), whole_cluster()
+    dataset = open_live(place)
+    encoding = plan_stages(cluster, config.resources.encoder, "resources.encoder")
+    workers = plan_stages(cluster, config.resources.trainer, "resources.trainer")
+    if settings.batch % workers.actors:
+        raise UsageError(
+            f"train.batch is {settings.batch}; a multiple of the {workers.actors} workers of "
+            "resources.trainer is allowed."
+        )
+    encoder = describe_configured(config)
+    require_same_encoder(fingerprints_of(dataset.schema), encoder.fingerprint, encoder.name)
+    start, new_head = _start(config, encoder)
+    path = judgements(config) if config.queries else None
+    qrels = load_judgements(path) if path else {}
+    log = None if config.queries is None else read_log(config.queries, None, runner(encoding))
+    weights = weights_of(config, log, qrels)
+    examples = gather(config, dataset, log, qrels, weights)
+    queries = _searching(config)
+    asked = asking(examples)
+    tally = TallyActor()
+    search = Job(
+        config=config.model_copy(update={"queries": queries, "reranker": Reranker(model="none")}),
+        request=RerankRequest(reuse=False),
+        models=REAL_MODELS,
+        place=place,
+        dataset=dataset,
+        log=asked,
+        texts=Texts.of(asked),
+        qrels={},
+        where=conditions(queries.filter, dataset.schema),
+        encoder=encoder,
+        scorer=None,
+        scores=None,
+        store=None,
+        encoding=encoding,
+        scoring=encoding,
+        tally=tally,
+        watch=Watch(tally.read, one_clock()),
+        say=say,
+    )
+    key = _key(config, dataset, encoder, start, examples, weights)
+    return TrainJob(
+        config, search, start, new_head, examples, weights, workers, output.absolute(), key
+    )
+
+
+def _start(config: Config, encoder: EncoderSpec) -> tuple[EncoderSpec | ScorerSpec, bool]:
+    """The model that training starts from, and whether it is a bi-encoder that gets a head."""
+    settings, options = config.train, Place.of(config.table).options
+    if settings.kind == "encoder":
+        if settings.start is None:
+            return encoder, False
+        trusted = settings.start in config.trust.remote_code
+        located = locate(settings.start, None, "encoder", options)
+        return describe_encoder(located, trust_remote_code=trusted), False
+    if settings.start == ENCODER:
+        return encoder, True
+    own = config.reranker
+    name = settings.start or own.model
+    if name == "none":
+        raise UsageError(
+            "reranker.model is none; name the model to start from in train.start, or `encoder` "
+            "for the bi-encoder's weights."
+        )
+    revision = own.revision if settings.start is None else None
+    trusted = name in config.trust.remote_code
+    return describe_scorer(
+        locate(name, revision, "scorer", options), trust_remote_code=trusted
+    ), False
+
+
+def _searching(config: Config) -> Queries:
+    """How candidates are found: by vectors, beside what is known of documents."""
+    usual = Queries(format="jsonl", paths=("-",)) if config.queries is None else config.queries
+    return usual.model_copy(
+        update={"candidates": "both", "hybrid": False, "top_k": config.train.depth}
+    )
+
+
+def _key(
+    config: Config,
+    dataset: lance.LanceDataset,
+    encoder: EncoderSpec,
+    start: EncoderSpec | ScorerSpec,
+    examples: list[Example],
+    weights: dict[Source, float],
+) -> str:
+    whole = blake2b(digest_size=16)
+    settings = config.train.model_copy(update={"card": Card(), "output": ""})
+    for part in (
+        settings.model_dump_json(),
+        f"{dataset.uri} {dataset.version}",
+        encoder.fingerprint,
+        start.fingerprint,
+        sorted(weights.items()),
+        str(config.resources.trainer.actors),
+    ):
+        whole.update(f"{part}\n".encode())
+    for example in examples:
+        whole.update(repr(example).encode())
+    return whole.hexdigest()

@@ -1,0 +1,245 @@
+"""What a training learns from: judgements, clicks, runs, documents; what is held out of it."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines.config_train import MadeQueries, Train
+from pipelines.queries.log import Log
+from pipelines.train.examples import (
+    Example,
+    clicked_examples,
+    judged_examples,
+    mixed,
+    taught_examples,
+    triplet_examples,
+)
+from pipelines.train.groups import Candidates, groups_of, list_of
+from pipelines.train.made import first_sentence, made_examples, stripped
+from pipelines.train.split import split
+
+
+def log_of(queries, lines):
+    """A log of (text, listed documents) and of lines (id, number of the query, clicks)."""
+    return Log(
+        pa.table(
+            {
+                "query_id": pa.array([line[0] for line in lines], pa.string()),
+                "query": pa.array([line[1] for line in lines], pa.int32()),
+                "clicks": pa.array([line[2] for line in lines], pa.list_(pa.string())),
+            }
+        ),
+        pa.table(
+            {
+                "text": pa.array([text for text, _ in queries], pa.string()),
+                "documents": pa.array([listed for _, listed in queries], pa.list_(pa.string())),
+            }
+        ),
+        [],
+    )
+
+
+def test_judged_queries_go_by_any_of_their_ids():
+    log = log_of(
+        [("a", []), ("b", []), ("c", [])], [("1", 0, []), ("2", 0, []), ("3", 1, []), ("4", 2, [])]
+    )
+    found = judged_examples(log, {"2": {"x": 2, "y": 0}, "3": {"z": 0}, "9": {"x": 1}})
+    assert [(one.query, one.positives, one.negatives) for one in found] == [("a", {"x": 2}, ["y"])]
+
+
+def test_a_click_far_down_counts_for_those_who_did_not_look():
+    log = log_of(
+        [("a", list("xyz")), ("b", list("xyz"))],
+        [("1", 0, ["z"]), ("2", 0, ["x"]), ("3", 0, ["x", "x"]), ("4", 1, [])],
+    )
+    (found,) = clicked_examples(log)
+    # The third rank stands for three, two lines clicked the first; y was passed over once.
+    assert found.positives == {"z": 3.0, "x": 2.0}
+    assert found.negatives == ["y"]
+
+
+def test_clicks_deep_down_are_bounded():
+    listed = [f"d{rank}" for rank in range(1, 31)]
+    (found,) = clicked_examples(log_of([("a", listed)], [("1", 0, ["d30"])]))
+    assert found.positives == {"d30": 10.0}
+
+
+def test_what_a_run_wrote_is_learnt_as_far_as_the_table_still_holds_it():
+    triplets = pa.table(
+        {
+            "query": ["q", "q", "gone"],
+            "positive": ["P", "P", "nowhere"],
+            "negative": ["N", "M", "N"],
+        }
+    )
+    documents = {"P": "p", "N": "n"}
+    (found,) = triplet_examples(triplets, documents)
+    assert (found.query, found.positives, found.negatives) == ("q", {"p": 1.0}, ["n"])
+    lists = pa.table(
+        {"query": ["q", "r"], "docs": [["P", "N"], ["P", "M"]], "labels": [[2.0, -1.0], [0.0, 1.0]]}
+    )
+    (taught,) = taught_examples(lists, documents)
+    assert taught.scores == {"p": 2.0, "n": -1.0}
+    assert taught.texts == {"p": "P", "n": "N"}
+
+
+def test_sources_are_mixed_by_weight_and_small_ones_are_gone_through_again():
+    many = [Example(f"a{n}", "judgements", {"d": 1}) for n in range(100)]
+    few = [Example(f"b{n}", "passages", {"d": 1}) for n in range(10)]
+    weights = dict.fromkeys(("clicks", "triplets", "teacher"), 0.0)
+    found = mixed([*many, *few], {**weights, "judgements": 3.0, "passages": 1.0}, 80, 0)
+    by_source = [one.source for one in found]
+    assert by_source.count("judgements") == 60
+    assert by_source.count("passages") == 20
+    assert {one.query for one in found if one.source == "passages"} == {f"b{n}" for n in range(10)}
+    again = mixed([*many, *few], {**weights, "judgements": 3.0, "passages": 1.0}, 80, 0)
+    assert again == found
+    other = mixed([*many, *few], {**weights, "judgements": 3.0, "passages": 1.0}, 80, 1)
+    assert other != found
+    # No more than three times: ten of them cannot make half of eighty.
+    most = mixed([*many, *few], {**weights, "judgements": 1.0, "passages": 1.0}, 80, 0)
+    assert [one.source for one in most].count("passages") == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence", "rest"),
+    [
+        ("One thing. And more.", "One thing.", "And more."),
+        ("One\n  thing.\nAnd more.", "One thing.", "And more."),
+        ("A heading\n\nand text", "A heading", "and text"),
+        ("no end\nat all", "no end at all", ""),
+        ("一つの文。もう一つ。", "一つの文。", "もう一つ。"),
+    ],
+)
+def test_the_first_sentence(text, sentence, rest):
+    assert first_sentence(text) == (sentence, rest)
+
+
+CHUNK = {
+    "doc_id": "d",
+    "title": "A title of words",
+    "text": "The first sentence says a thing. " + "The rest says more. " * 8,
+}
+
+
+def test_made_queries_do_not_find_the_copy():
+    rest = first_sentence(CHUNK["text"])[1]
+    (title,) = made_examples([CHUNK], MadeQueries(styles=("title",)), 0)
+    assert (title.query, title.texts["d"]) == (CHUNK["title"], CHUNK["text"].strip())
+    (sentence,) = made_examples([CHUNK], MadeQueries(styles=("sentence",)), 0)
+    assert sentence.query == "The first sentence says a thing."
+    assert sentence.texts["d"] == f"{CHUNK['title']} {rest}".strip()
+    # Negatives lose what the right passage lost.
+    assert stripped("sentence", "T", "Other words stand here. And a rest.") == "T And a rest."
+    assert stripped("title", "T", "text") == "text"
+    assert stripped("keywords", "T", "text") == stripped(None, "T", "text") == "T text"
+
+
+def test_some_words_of_a_sentence_keep_their_order_and_may_be_asked():
+    asked = MadeQueries(styles=("keywords",), openings=("How do I",))
+    words = ["The", "first", "sentence", "says", "a", "thing"]
+    queries = {next(made_examples([CHUNK], asked, seed)).query for seed in range(40)}
+    opened = {query for query in queries if query.startswith("How do I ")}
+    assert 0 < len(opened) < len(queries)
+    for query in queries:
+        kept = query.removeprefix("How do I ").split()
+        assert 3 <= len(kept) < len(words)
+        assert [words.index(word) for word in kept] == sorted(words.index(word) for word in kept)
+
+
+def test_documents_that_are_too_short_ask_nothing():
+    short = CHUNK | {"text": "The first sentence says a thing. Short."}
+    assert not list(made_examples([short], MadeQueries(styles=("sentence", "keywords")), 0))
+
+
+def directions(*angles):
+    turned = np.radians(np.array(angles, float))
+    return np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32)
+
+
+def test_no_answer_and_no_like_query_stands_on_both_sides():
+    generator = np.random.default_rng(0)
+    examples = [
+        Example(f"q{n}", "judgements", {f"d{generator.integers(40)}": 1}, [f"d{n % 40}"])
+        for n in range(60)
+    ]
+    vectors = generator.normal(size=(60, 16)).astype(np.float32)
+    vectors[30:40] = vectors[:10] + 0.01  # nearly the same questions
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = split(examples, vectors, 0.3, 100, 0)
+    held = [*found.tuning, *found.verdict]
+    assert 0 < len(held) <= 18
+    assert found.tuning
+    assert found.verdict
+    answers = {document for one in held for document in one.positives}
+    for one in found.train:
+        assert not answers & {*one.positives, *one.negatives}
+    place = {one.query: number for number, one in enumerate(examples)}
+    ours, theirs = ([place[one.query] for one in part] for part in (held, found.train))
+    assert (vectors[ours] @ vectors[theirs].T).max() < 0.95
+    tuning = {document for one in found.tuning for document in one.positives}
+    assert not tuning & {document for one in found.verdict for document in one.positives}
+
+
+def test_of_each_source_its_share_is_held_out_and_at_most_so_many():
+    examples = [Example(f"a{n}", "judgements", {f"a{n}": 1}) for n in range(40)]
+    examples += [Example(f"b{n}", "passages", {f"b{n}": 1}) for n in range(80)]
+    vectors = np.eye(120, dtype=np.float32)
+    found = split(examples, vectors, 0.5, 30, 0)
+    held = [*found.tuning, *found.verdict]
+    assert [one.source for one in held].count("judgements") == 10
+    assert [one.source for one in held].count("passages") == 20
+    assert len(found.train) == 90
+
+
+def test_what_only_a_teacher_knows_is_not_held_out():
+    examples = [Example(f"t{n}", "teacher", scores={f"t{n}": 1.0, "x": 0.0}) for n in range(10)]
+    examples += [Example(f"a{n}", "judgements", {f"t{n}": 1}) for n in range(10)]
+    found = split(examples, np.eye(20, dtype=np.float32), 0.5, 100, 0)
+    assert {one.source for one in (*found.tuning, *found.verdict)} == {"judgements"}
+    answers = {document for one in (*found.tuning, *found.verdict) for document in one.positives}
+    assert all(not answers & set(one.scores) for one in found.train)
+
+
+def candidates(scores, known=()):
+    names = [f"d{number}" for number in range(len(scores))]
+    found = np.array([name not in known for name in names])
+    return Candidates(names, np.array(scores, float), [f"text of {n}" for n in names], found)
+
+
+def test_a_group_holds_the_right_passage_and_none_that_may_be_right_too():
+    own = candidates([0.9, 0.8, 0.5, 0.4, 0.3])
+    example = Example("q", "judgements", {"d2": 1}, ["d1"])
+    settings = Train(negatives=10, margin=0.1, first_stage=0.0)
+    (group,) = groups_of(example, own, {"d4"}, settings)
+    # d0 is nearer by more than the margin; d1, too, but is known to be wrong; d4 is held out.
+    assert group["docs"][0] == "text of d2"
+    assert set(group["docs"][1:]) == {"text of d1", "text of d3"}
+    assert group["labels"] == pytest.approx([1, 0, 0])
+
+
+def test_a_share_of_the_target_goes_where_the_first_stage_says():
+    own = candidates([0.5, 0.4])
+    settings = Train(first_stage=0.4, temperature=0.1, margin=1.0)
+    (group,) = groups_of(Example("q", "judgements", {"d1": 1}), own, set(), settings)
+    e = np.exp(1.0)
+    assert group["labels"] == pytest.approx([0.6 + 0.4 / (1 + e), 0.4 * e / (1 + e)])
+
+
+def test_a_teacher_says_how_much_each_passage_weighs():
+    own = candidates([0.9, 0.8, 0.7])
+    example = Example("q", "teacher", scores={"d0": 0.0, "d1": np.log(3.0), "d2": 0.0, "d9": 4.0})
+    (group,) = groups_of(example, own, set(), Train(negatives=7))
+    assert group["docs"] == ["text of d1", "text of d0", "text of d2"]
+    assert group["labels"] == pytest.approx([0.6, 0.2, 0.2])
+
+
+def test_a_list_holds_what_the_first_stage_found_and_no_more():
+    own = candidates([0.9, 0.8, 0.7], known=("d1",))
+    example = Example("q", "clicks", {"d1": 3.0, "d2": 1.0})
+    found = list_of(example, own, "h0", depth=50)
+    assert found["doc_ids"] == ["d0", "d2"]
+    assert dict(zip(found["relevant"], found["grades"], strict=True)) == {"d1": 1, "d2": 1}
+    judged = list_of(Example("q", "judgements", {"d0": 3}), own, "h0", depth=1)
+    assert judged["grades"] == [3]
+    assert judged["doc_ids"] == ["d0"]

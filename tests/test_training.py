@@ -1,0 +1,297 @@
+"""Models of one's own: trained on what a table and a log hold, judged on what was held out."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from deaths import ended, start
+from running import configured, run_index, run_plan, run_rerank, write_config, write_jsonl
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from tiny_models import bundled_encoder
+from typer.testing import CliRunner
+
+from jobs.__main__ import app
+from pipelines.progress import Silent
+from pipelines.rerank_job import RerankRequest
+from pipelines.reranking import rerank
+from pipelines.summary import RerankSummary
+from pipelines.train.record import read_record
+from pipelines.train_summary import TrainSummary
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("cluster")
+# Right passages hold this word; the first stage does not care for it, a reranker can learn to.
+MARK, MARKED, ASKED, DOCUMENTS = "brackets", 12, 4, 60
+TOPICS = [
+    "sailing boats", "roasted coffee", "roman roads", "jazz pianists", "alpine flowers",
+    "chess openings", "volcanic islands", "sourdough bread", "medieval castles", "electric trains",
+    "whale songs", "desert foxes",
+]  # fmt: skip
+ASKING = ["who knows of {}", "what is written on {}", "{}, a history", "reading about {} today"]
+
+
+def text_of(number):
+    words = ["path", "thread", "lock", "list", "iterable", "string", "item", "word"]
+    chosen = [words[(number * step + step) % len(words)] for step in range(1, 9)]
+    return f"{' '.join(chosen)}{f' {MARK}' * 3 * (number < MARKED)}. " + " ".join(chosen[::-1])
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory, cluster):
+    """A folder with an index, a log of queries, and judgements: four queries ask for a document."""
+    folder = tmp_path_factory.mktemp("asked")
+    rows = [{"id": f"d{n:02}", "title": "", "text": text_of(n)} for n in range(DOCUMENTS)]
+    rows += [{"id": f"t{n:02}", "title": "", "text": f"On {TOPICS[n]}."} for n in range(MARKED)]
+    write_jsonl(folder / "corpus.jsonl", rows)
+    log, judged, topics = [], ["query-id\tcorpus-id\tscore"], ["query-id\tcorpus-id\tscore"]
+    for number in range(MARKED):
+        for form in range(ASKED):
+            name = f"q{number}-{form}"
+            shown = [f"d{(number * 5 + place * 7) % DOCUMENTS:02}" for place in range(4)]
+            log.append(
+                {
+                    "query_id": name,
+                    "query": ASKING[form].format(TOPICS[number]),
+                    "candidates": [*dict.fromkeys([*shown, f"d{number:02}"])],
+                    "clicks": [f"d{number:02}"],
+                }
+            )
+            judged.append(f"{name}\td{number:02}\t1")
+            topics.append(f"{name}\tt{number:02}\t1")
+    write_jsonl(folder / "log.jsonl", log)
+    (folder / "qrels.tsv").write_text("\n".join(judged) + "\n")
+    (folder / "topics.tsv").write_text("\n".join(topics) + "\n")
+    run_index(configured(folder, "bundled"))
+    return folder
+
+
+TRAIN = {
+    "epochs": 4,
+    "batch": 8,
+    "learning_rate": 5e-3,
+    "held_out": 0.45,
+    "depth": 80,
+    "first_stage": 0.1,
+    "margin": 1.0,
+    "dtype": "float32",
+    "evaluate_every": 6,
+    "patience": 10,
+}
+
+
+def sections(folder, out, **train):
+    return {
+        "queries": {
+            "format": "jsonl",
+            "paths": [str(folder / "log.jsonl")],
+            "qrels": str(folder / "qrels.tsv"),
+            "top_k": 80,
+        },
+        "train": {**TRAIN, "output": str(out), **train},
+        "reranker": {"max_length": 64},
+    }
+
+
+def run_train(config, progress=None):
+    from pipelines.training import train
+
+    summary = TrainSummary()
+    train(config, summary, progress or Silent())
+    return summary
+
+
+@pytest.fixture(scope="module")
+def trained(asked, small_scorer):
+    """A reranker that was trained on the judgements by the README's command, and its summary."""
+    command = "tandem train tandem.yaml --set train.output=models/ours"
+    assert f"\n{command}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+    write_config(asked, "bundled", **sections(asked, asked / "none", start=str(small_scorer)))
+    words = [*shlex.split(command)[1:], "--json", "train.json"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(asked)
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    summary = TrainSummary(**json.loads((asked / "train.json").read_text()))
+    for said in (summary.verdict, summary.output, "Calibrated: expected error"):
+        assert said in result.output
+    return summary
+
+
+def test_a_reranker_learns_from_judgements_and_is_judged_on_others(asked, trained):
+    assert trained.helps
+    assert trained.figures["reranked"]["nDCG@10"] > trained.figures["retrieved"]["nDCG@10"] + 0.1
+    assert re.match(r"Better than the first stage on held out queries: ", trained.verdict)
+    data = trained.data
+    assert data["by_source"] == {"judgements": data["queries"]}
+    assert data["queries"] + data["held_out"] + data["left_out"] == MARKED * ASKED
+    assert data["held_out"] % ASKED == 0  # those that ask for one document stay together
+    steps = [entry["step"] for entry in trained.history]
+    assert steps[0] == 0
+    assert steps[-1] == trained.steps == data["groups"] // 8 * 4
+    first, best = trained.history[0], max(trained.history, key=lambda entry: entry["held_out"])
+    assert best["held_out"] > first["held_out"]
+    assert not (asked / "models" / "ours.work").exists()
+    assert not list((asked / "models").glob(".ours.lease*"))
+
+
+def test_the_model_is_one_of_sentence_transformers_with_a_card(asked, trained):
+    model = CrossEncoder(str(asked / "models" / "ours"), device="cpu")
+    right, wrong = model.predict([("q", text_of(0)), ("q", text_of(MARKED + 1))])
+    assert right > wrong
+    card = (asked / "models" / "ours" / "README.md").read_text(encoding="utf-8")
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["pipeline_tag"] == "text-ranking"
+    assert "license" not in head
+    assert "No licence was given" in card
+    for said in (
+        trained.verdict,
+        trained.models["trained_digest"],
+        trained.models["start_digest"],
+        f"{trained.data['held_out']} queries\nwere held out",
+        "learning_rate: 0.005",
+    ):
+        assert said in card, said
+
+
+def test_a_rerank_run_reports_calibrated_probabilities(asked, trained, tmp_path):
+    shutil.copytree(asked / "index", tmp_path / "index")
+    shutil.copy(asked / "log.jsonl", tmp_path)
+    more = sections(asked, tmp_path / "none")
+    more["reranker"] = {"model": str(asked / "models" / "ours"), "max_length": 64}
+    run_rerank(configured(tmp_path, "bundled", **more))
+    rows = pq.read_table(tmp_path / "run" / "reranked.parquet")
+    found = trained.calibration
+    logits = rows["logit"].to_numpy().astype(float)
+    expected = 1 / (1 + np.exp(-(logits - found["offset"]) / found["temperature"]))
+    np.testing.assert_allclose(rows["probability"].to_numpy(), expected, atol=1e-5)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert read_record(asked / "models" / "ours").sentence in page
+
+
+@pytest.mark.slow
+def test_a_reranker_that_did_not_help_is_kept_and_warned_of(asked, small_scorer, tmp_path):
+    out = tmp_path / "model"
+    train = {"start": str(small_scorer), "learning_rate": 1e-9, "epochs": 1}
+    config = sections(asked, out, **train)
+    # The first stage finds every topic: a reranker can only harm.
+    config["queries"]["qrels"] = str(asked / "topics.tsv")
+    found = run_train(configured(asked, "bundled", **config))
+    assert not found.helps
+    assert found.verdict.startswith("Not better than the first stage")
+    assert found.recommended == "retrieved"
+    assert read_record(out).helps is False
+    shutil.copytree(asked / "index", tmp_path / "index")
+    config["reranker"] = {"model": str(out), "max_length": 64}
+    said = []
+
+    class Said(Silent):
+        def say(self, line):
+            said.append(line)
+
+    asks = RerankRequest(limit=2)
+    rerank(configured(tmp_path, "bundled", **config), RerankSummary(), Said(), asks)
+    assert any(f"BEWARE: {found.verdict}" in line for line in said)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Not better than the first stage" in page
+
+
+@pytest.mark.slow
+def test_an_encoder_is_trained_judged_by_search_and_is_a_rebuild(asked, tmp_path):
+    out = tmp_path / "encoder"
+    train = {"kind": "encoder", "epochs": 7, "learning_rate": 5e-4, "negatives": 2, "seed": 1}
+    frozen = {"frozen_layers": 4, "evaluate_every": 10}
+    config = configured(asked, "bundled", **sections(asked, out, **train, **frozen))
+    found = run_train(config)
+    assert set(found.figures) == {"before", "trained"}
+    # All passages are among the first hundred; the order can get better.
+    assert found.figures["before"]["R@100"] == found.figures["trained"]["R@100"] == 1.0
+    assert found.figures["trained"]["nDCG@10"] > found.figures["before"]["nDCG@10"]
+    assert found.helps
+    assert re.match(r"Better than the encoder that it came from: R@100 \+0.0000", found.verdict)
+    model = SentenceTransformer(str(out), device="cpu")
+    assert model.max_seq_length == SentenceTransformer(bundled_encoder()).max_seq_length
+    shutil.copytree(asked / "index", tmp_path / "index")
+    shutil.copy(asked / "corpus.jsonl", tmp_path)
+    plan = run_plan(configured(tmp_path, out))
+    assert plan.rebuild
+    assert "encoder.weights" in plan.reasons
+    assert plan.encoded == DOCUMENTS + MARKED
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_it_ends_the_same(asked, trained, cluster, small_scorer, tmp_path):
+    shutil.copytree(asked / "index", tmp_path / "index")
+    out = tmp_path / "reranker"
+    file = write_config(tmp_path, "bundled", **sections(asked, out, start=str(small_scorer)))
+    work = tmp_path / "reranker.work"
+    plan = {"ledger": 2, "pattern": "checkpoint-*/complete", "folder": str(work / "checkpoints")}
+    code, said = ended(start(cluster, plan, "train", file))
+    assert code == -9, said
+    assert not out.exists()
+    code, said = ended(start(cluster, {}, "train", file, "--json", tmp_path / "out.json"))
+    assert code == 0, said
+    assert "Going on" in said
+    summary = json.loads((tmp_path / "out.json").read_text())
+    assert summary["history"] == trained.history
+    assert summary["figures"] == trained.figures
+    same = [folder / "model.safetensors" for folder in (out, asked / "models" / "ours")]
+    assert same[0].read_bytes() == same[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_learnt(asked, trained, cluster, small_scorer, tmp_path):
+    shutil.copytree(asked / "index", tmp_path / "index")
+    out = tmp_path / "reranker"
+    file = write_config(tmp_path, "bundled", **sections(asked, out, start=str(small_scorer)))
+    work = tmp_path / "reranker.work"
+    plan = {"ledger": 1, "pattern": "checkpoint-*/complete", "folder": str(work / "checkpoints")}
+    code, said = ended(start(cluster, plan | {"do": "term"}, "train", file))
+    assert code == 1, said
+    assert "Stopped by SIGTERM; the same command goes on" in said
+    kept = sorted(
+        int(path.name.rpartition("-")[2]) for path in work.glob("checkpoints/checkpoint-*")
+    )
+    # What was learnt since the last judgement is kept, too.
+    assert kept[-1] not in (0, 6, 12, 18, 24)
+
+
+WRONG = {
+    "train.kind=both": "train.kind is 'both'",
+    "train.held_out=1": "train.held_out is 1",
+    "train.batch=1": "train.batch is 1",
+    "train.output=s3://bucket/model": "a folder is allowed that all nodes reach",
+    "train.sources.clicks=1": "queries.columns.clicks names no column",
+    "train.sources.teacher=1": "train.runs names no output folder",
+    "train.sources={judgements: 0, passages: 0}": "every source the weight 0",
+    "train.runs=[nowhere]": "there is no .*nowhere",
+    "train.held_out=0.01": "0 can be held out, and 4 are needed",
+    "train.batch=512": "no batch of 512",
+    "train.frozen_layers=9": "train.frozen_layers is 9; the model has 2",
+    "reranker.model=none": "reranker.model is none; name the model to start from",
+}
+
+
+LONG = {"train.frozen_layers=9", "train.batch=512"}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in WRONG],
+)
+def test_what_cannot_be_is_said_in_a_sentence(asked, small_scorer, tmp_path, override):
+    shutil.copytree(asked / "index", tmp_path / "index")
+    more = sections(asked, tmp_path / "model", start=str(small_scorer))
+    if override.startswith("reranker"):
+        del more["train"]["start"]
+    file = write_config(tmp_path, "bundled", **more)
+    result = CliRunner().invoke(app, ["train", str(file), "--set", override])
+    assert result.exit_code == 2, result.output
+    assert re.search(WRONG[override], result.output)
+    assert "Traceback" not in result.output
+    assert {path.name for path in tmp_path.iterdir()} <= {"index", "tandem.yaml", "model.work"}
