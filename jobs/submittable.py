@@ -114,7 +114,9 @@ def _checked(config: Config, given: Mapping[str, Any], opens: tuple[str, ...]) -
     if "queries.qrels" in opens:
         config.require_queries()
     # A default counts from the working directory, which on the cluster is a copy that goes.
+    # Defaults count from the working directory, which the nodes do not have.
     if "://" not in config.output.path:
         output = config.output.model_copy(update={"path": str(Path.cwd() / config.output.path)})
         config = config.model_copy(update={"output": output})
-    return config
+    trained = config.train.model_copy(update={"output": str(Path.cwd() / config.train.output)})
+    return config.model_copy(update={"train": trained})

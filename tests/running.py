@@ -12,6 +12,7 @@ from pipelines.config_file import parse_config
 from pipelines.progress import Silent
 from pipelines.summary import IndexSummary, PlanSummary, RerankSummary
 from pipelines.table.place import Place
+from pipelines.train_summary import TrainSummary
 
 WORDS = [
     "lock",
@@ -53,6 +54,7 @@ def raw_config(folder: Path, encoder: Path, /, **sections: Any) -> dict[str, Any
         "encoder": {"model": str(encoder), "dtype": "float32"},
         "chunking": {"max_tokens": 48, "overlap_tokens": 8},
         "output": {"path": str(folder / "run")},
+        "train": {"output": str(folder / "model")},
     }
     for name, values in sections.items():
         raw[name] = raw.get(name, {}) | values
@@ -95,6 +97,14 @@ def run_rerank(config: Config, models: Any = None, **asked: Any) -> RerankSummar
 
     summary = RerankSummary()
     rerank(config, summary, Silent(), RerankRequest(**asked), models or REAL_MODELS)
+    return summary
+
+
+def run_train(config: Config) -> TrainSummary:
+    from pipelines.training import train
+
+    summary = TrainSummary()
+    train(config, summary, Silent())
     return summary
 
 

@@ -197,7 +197,8 @@ def test_every_configuration_of_the_readme_is_valid():
         parse_config({"table": {"uri": "index"}} | page)
 
 
-def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
+@pytest.mark.parametrize("demo", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch, demo):
     from pipelines.bench import flow as bench
     from pipelines.bench.sizes import Sample, Tries
 
@@ -226,6 +227,8 @@ def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "bench_size", lambda full: tiny)
     for line in commands:
         words = shlex.split(line, comments=True)[1:]
+        if (words[0] in ("demo", "bench")) != demo:
+            continue
         if words[0] in ("submit", "train"):  # tests/test_submit.py has a dashboard, and
             continue  # tests/test_training.py something to learn
         if words[0] == "init":

@@ -44,6 +44,7 @@ LONG = {
     "after the tags",
     "in clean-up",
     "in the index build",
+    "before the commit",
 }
 
 

@@ -117,6 +117,7 @@ def test_sigterm_stages_what_is_in_flight_and_ends_with_1(cluster, described, ta
     require_table(folder, NEW)
 
 
+@pytest.mark.slow
 def test_a_table_that_was_emptied_and_one_whose_whole_fragment_goes(
     cluster, small_encoder, tmp_path
 ):

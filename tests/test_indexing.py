@@ -243,6 +243,7 @@ def test_an_empty_corpus_leaves_live_alone(indexed, small_encoder):
     assert not (folder / "index" / "other.lance").exists()
 
 
+@pytest.mark.slow
 def test_another_model_is_a_full_rebuild(indexed, tmp_path_factory):
     import tiny_models
 
@@ -267,6 +268,7 @@ def test_the_same_model_in_another_place_changes_nothing(indexed, small_encoder)
     assert summary.encoded == 0
 
 
+@pytest.mark.slow
 def test_another_chunker_or_metadata_rebuilds_and_copies_the_vectors(indexed, small_encoder):
     folder, _, _ = indexed
     chunked = run_fake(configured(folder, small_encoder, chunking={"overlap_tokens": 4}))
@@ -316,6 +318,7 @@ def test_a_vector_index_is_built_when_asked_for_and_its_recall_measured(
     assert "vector_idx" in {index.name for index in dataset.describe_indices()}
 
 
+@pytest.mark.slow
 def test_an_index_is_tried_with_queries_that_were_asked(tmp_path, small_encoder, monkeypatch):
     rows = write_jsonl(tmp_path / "corpus.jsonl", [document(n, n) for n in range(300)])
     lines = [{"query_id": f"q{n}", "query": f"which lock {n}"} for n in range(120)]

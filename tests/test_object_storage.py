@@ -102,6 +102,7 @@ def reranked(bucket, small_encoder, small_scorer):
     return config_of(bucket, small_encoder, **sections)
 
 
+@pytest.mark.slow
 def test_a_log_is_reranked_and_judged_in_a_bucket(bucket, reranked):
     run_index(reranked, fake_models())
     first = run_rerank(reranked, fake_rerank_models())

@@ -22,14 +22,10 @@ from pipelines.models.tokens import Tokenize
 
 pytest.importorskip("openvino", reason="needs the extra openvino")
 PACKED = sorted({"bundled", *KINDS} - PADDED)
-# The others differ in what is before and behind the network, which torch's tests try.
-SOME = {"bundled"}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [pytest.param(kind, marks=[] if kind in SOME else [pytest.mark.slow]) for kind in PACKED],
-)
+# What is before and behind the network, torch's tests try.
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in PACKED])
 def test_vectors_are_those_of_sentence_transformers(kind, tmp_path):
     folder = tiny_models.bundled_encoder()
     if kind != "bundled":

@@ -185,7 +185,13 @@ ALERTS = {
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's package prometheus")
-@pytest.mark.parametrize("case", ALERTS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "down for a week" else [])
+        for name in ALERTS
+    ],
+)
 def test_rules_alert_when_they_should(case, tmp_path):
     tags = 'command="index", table="docs"'
     names = {rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]}
@@ -213,6 +219,7 @@ def test_rules_alert_when_they_should(case, tmp_path):
     assert fired == {(name, at) for at, due in ALERTS[case]["due"].items() for name in due}
 
 
+@pytest.mark.slow
 def test_with_the_word_json_all_that_is_said_is_json(cluster, small_encoder, tmp_path):
     write_jsonl(tmp_path / "corpus.jsonl", [document(n) for n in range(5)])
     config = write_config(tmp_path, small_encoder)

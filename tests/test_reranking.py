@@ -380,6 +380,7 @@ def test_training_data_are_what_the_run_found(rerank_on, tmp_path):
     assert listed["labels"] == pytest.approx([row["logit"] for row in own])
 
 
+@pytest.mark.slow
 def test_the_trainer_reads_the_training_data(rerank_on, tmp_path, small_scorer):
     datasets = pytest.importorskip("datasets")
     pytest.importorskip("accelerate")

@@ -45,7 +45,8 @@ def test_a_job_runs_the_command_with_the_configuration_that_was_resolved_here(
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "tandem.yaml").write_bytes(files["tandem.yaml"])
     found = load_config(tmp_path / "there" / "tandem.yaml")
-    here = load_config(config, ["chunking.max_tokens=64", f"output.path={Path.cwd()}/runs/rerank"])
+    there = [f"output.path={Path.cwd()}/runs/rerank", f"train.output={Path.cwd()}/models/trained"]
+    here = load_config(config, ["chunking.max_tokens=64", *there])
     assert found == here
     assert {"jobs/__main__.py", "pipelines/indexing.py", "entry.sh"} <= files.keys()
     assert "pipelines/report/templates/page.html" in files

@@ -11,7 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from deaths import ended, start
-from running import configured, run_index, run_plan, run_rerank, write_config, write_jsonl
+from running import (
+    configured,
+    run_index,
+    run_plan,
+    run_rerank,
+    run_train,
+    write_config,
+    write_jsonl,
+)
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from tiny_models import bundled_encoder
 from typer.testing import CliRunner
@@ -96,14 +104,6 @@ def sections(folder, out, **train):
         "train": {**TRAIN, "output": str(out), **train},
         "reranker": {"max_length": 64},
     }
-
-
-def run_train(config, progress=None):
-    from pipelines.training import train
-
-    summary = TrainSummary()
-    train(config, summary, progress or Silent())
-    return summary
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +259,21 @@ def test_ctrl_c_keeps_what_was_learnt(asked, trained, cluster, small_scorer, tmp
     )
     # What was learnt since the last judgement is kept, too.
     assert kept[-1] not in (0, 6, 12, 18, 24)
+
+
+@pytest.mark.slow
+def test_several_workers_share_out_each_batch(asked, trained, small_scorer, tmp_path):
+    two = {"trainer": {"actors": 2, "cpus": 0.75}}
+    more = sections(asked, tmp_path / "model", start=str(small_scorer))
+    found = run_train(configured(asked, "bundled", **more, resources=two))
+    assert found.resources["trainer"]["actors"] == 2
+    assert found.steps == trained.steps
+    assert found.helps
+    # The same groups in each step: but for dropout the losses are alike.
+    alone, shared = (
+        [entry["loss"] for entry in one.history if "loss" in entry] for one in (trained, found)
+    )
+    np.testing.assert_allclose(shared, alone, rtol=0.35)
 
 
 WRONG = {
