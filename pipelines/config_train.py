@@ -23,8 +23,8 @@ Style = Literal["title", "sentence", "keywords"]
 class Sources(Section):
     """The share of what is learnt that comes from each source, as weights.
 
-    `null` stands for 1 where the configuration names such data and for 0 elsewhere; `passages`,
-    which every table has, counts only where nothing else does.
+    `null` stands for 1 where the configuration names such data and for 0 elsewhere; but `passages`,
+    which every table has, then counts only where nothing else does, and `teacher` never.
 
     Attributes:
         judgements: the queries that `queries.qrels` judges.
@@ -82,11 +82,12 @@ class Train(Section):
         depth: candidates of a query: those that hard negatives come from, and that are reranked
             where the model is judged.
         negatives: beside each right passage.
-        margin: a candidate that is nearer to the query than the right passage by more than so much
-            may be right, too, and is left out.
+        margin: a candidate whose cosine to the query is higher than the right passage's by more
+            than so much may be right, too, and is left out.
         fused: learn what the fused order lacks: the first stage's scores stand beside the logits.
         first_stage: share of the loss that holds the model to the bi-encoder's ranking.
-        temperature: of that ranking's similarities.
+        temperature: of that ranking's cosines; where the index has another metric, a deviation of
+            its scores within the candidates counts as a tenth, here and for `margin`.
         weights: the number format that the trained model is saved in.
         frozen_layers: the lowest layers that stay as they are, with the embeddings; none with 0.
         held_out: share of the queries that nothing is learnt from.

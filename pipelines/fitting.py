@@ -14,6 +14,7 @@ from ray.train.torch import TorchConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from pipelines.errors import ModelError, TandemError
+from pipelines.models.on_node import on_this_node
 from pipelines.train.asked import Fit
 from pipelines.train.work import Work
 from pipelines.train_job import TrainJob
@@ -32,15 +33,21 @@ def fit_on_cluster(job: TrainJob, work: Work) -> None:
     groups = (work.facts or {})["groups"]
     steps = max(ceil(groups // settings.batch * settings.epochs), 1)
     search.tally.tell(trained_of=steps)
+    work.clear_fault()
     asked = Fit(
         folder=str(work.folder),
         settings=settings,
-        start=job.start.folder,
+        start=job.start,
+        new_head=job.new_head,
+        store=search.place.options,
         steps=steps,
         workers=stages.actors,
         threads=stages.threads,
         gpu=bool(stages.actor_gpus),
-        trust_remote_code=job.start.trust_remote_code,
+        aggregate=job.config.reranker.aggregate,
+        max_length=job.config.reranker.max_length,
+        prompt=job.config.encoder.prompt,
+        metric=job.config.index.metric,
     )
     resources = {"CPU": stages.actor_cpus}
     if stages.actor_gpus:
@@ -80,7 +87,6 @@ def fit_on_cluster(job: TrainJob, work: Work) -> None:
     if failed:
         raise TandemError(f"Fitting failed: {_first_failure(failed[0])}") from failed[0]
     if fault := work.fault:
-        work.remove()
         raise ModelError(fault)
 
 
@@ -101,6 +107,6 @@ def _worker(config: dict[str, Any]) -> None:
     if work.facts is None:
         raise TandemError(f"{work.folder} is not reached from {socket.gethostname()}")
     try:
-        fit(asked, config["tell"], config["stopped"])
+        fit(asked, on_this_node(asked.start, asked.store), config["tell"], config["stopped"])
     except ModelError as error:  # to try again would not help
         work.note_fault(str(error))

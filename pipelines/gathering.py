@@ -32,8 +32,8 @@ from pipelines.train.examples import (
 )
 from pipelines.train.made import made_examples
 
-# Documents that queries are tried of, for each query that is wanted: some give none.
-_TRIED = 2
+# Documents that queries are tried of at a time: some give none.
+_TRIED = 4096
 
 
 def weights_of(config: Config, log: Log | None, qrels: Qrels) -> dict[Source, float]:
@@ -100,12 +100,14 @@ def gather(
         if not weights[source]:
             continue
         own = list(readers[source]())
-        if not own:
+        if not own and config.train.sources.model_dump()[source]:
             raise UsageError(
                 f"train.sources.{source} has the weight {weights[source]:g}, and gives no query to "
                 "learn from."
             )
         found += own
+    if not found:
+        raise UsageError("There is no query to learn from in what train.sources names.")
     return found
 
 
@@ -155,11 +157,14 @@ def _documents_of(dataset: lance.LanceDataset, passages: set[str]) -> dict[str, 
 
 def _made(config: Config, dataset: lance.LanceDataset, wanted: int) -> list[Example]:
     """Queries made of some documents, so many if there are."""
-    seed, columns = config.train.seed, ["doc_id", "title", "text", "ordinal"]
-    rows = dataset.count_rows()
-    tried = min(_TRIED * wanted, rows)
-    places = np.sort(np.random.default_rng(seed).choice(rows, tried, replace=False))
-    taken = dataset.take(places.tolist(), columns=columns)
-    first = taken.filter(pc.equal(taken["ordinal"], 0)).sort_by("doc_id")
-    chunks: list[dict[str, Any]] = first.drop_columns(["ordinal"]).to_pylist()
-    return list(made_examples(chunks, config.train.made, seed))[:wanted]
+    seed, columns = config.train.seed, ["doc_id", "title", "text"]
+    ordinals = dataset.to_table(columns=["ordinal"])["ordinal"].to_numpy()
+    first = np.random.default_rng(seed).permutation(np.flatnonzero(ordinals == 0))
+    found: list[Example] = []
+    for start in range(0, len(first), _TRIED):
+        places = np.sort(first[start : start + _TRIED])
+        chunks: list[dict[str, Any]] = dataset.take(places.tolist(), columns=columns).to_pylist()
+        found += made_examples(chunks, config.train.made, seed)
+        if len(found) >= wanted:
+            break
+    return found[:wanted]

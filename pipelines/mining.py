@@ -5,7 +5,7 @@ encode queries -> retrieve -> fetch passages -> split -> groups, lists
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from pipelines.corpus.identity import passage
 from pipelines.progress import Progress
 from pipelines.queries.candidates import SOURCES as FROM
 from pipelines.queries.log import Ints, Log
-from pipelines.queries.pairs import Nearness, long_documents, select_chunks
+from pipelines.queries.pairs import Aggregate, Nearness, long_documents, select_chunks
 from pipelines.queries.passages import Passages, distinct_ids, rows_of
 from pipelines.queries.texts import Texts
 from pipelines.rerank_job import Job
@@ -32,7 +32,7 @@ from pipelines.retrieving import (
     retrieve,
     vectors_of_documents,
 )
-from pipelines.table.search import nearness
+from pipelines.table.search import Floats, nearness
 from pipelines.table.snapshot import Snapshot
 from pipelines.train.examples import Example
 from pipelines.train.groups import Candidates
@@ -98,9 +98,12 @@ class QueryVectors:
 
 
 def candidates_of(
-    job: Job, examples: Sequence[Example], known: QueryVectors, progress: Progress
+    job: Job, examples: Sequence[Example], known: QueryVectors, chunks: int, progress: Progress
 ) -> Iterator[Candidates]:
-    """The candidates of each example, in their order; the job's log asks these."""
+    """The candidates of each example, in their order; the job's log asks these.
+
+    Of each candidate the `chunks` nearest passages are read, the nearest first.
+    """
     vectors = known.of(job.texts.values)
     with progress.track("Retrieve", "queries", partial(job.done, "retrieve")):
         found = retrieve(job, vectors)
@@ -110,7 +113,7 @@ def candidates_of(
         fetched = mapped(job, documents, DOCUMENTS_A_TASK, FetchTexts(job.dataset), "fetch")
     passages = Passages.of(fetched)
     first_stage = first_stage_of(job, found, passages, vectors)
-    chosen = _nearest_chunks(job, first_stage, passages, vectors)
+    chosen = _nearest_chunks(job, first_stage, passages, vectors, chunks)
     titles, texts = (passages.chunks[name].to_pylist() for name in ("title", "text"))
     own_scores = _scores_of_rests(job, examples, vectors)
     queries = first_stage["query"].to_numpy()
@@ -118,19 +121,33 @@ def candidates_of(
     names = passages.documents.take(first_stage["document"].combine_chunks()).to_pylist()
     scores = first_stage["first_score"].to_numpy()
     retrieved = first_stage["source"].to_numpy() != FROM.index("logged")
+    metric = job.config.index.metric
     for number, example in enumerate(examples):
-        rows = range(bounds[number], bounds[number + 1])
-        near = np.array([scores[row] for row in rows], np.float64)
+        rows = slice(int(bounds[number]), int(bounds[number + 1]))
+        near, found_here = scores[rows].astype(np.float64), retrieved[rows].copy()
         read = []
-        for place, row in enumerate(rows):
-            name, chunk = names[row], chosen[row]
-            text = stripped(example.style, titles[chunk], texts[chunk])
-            read.append(example.texts.get(name, text))
-            near[place] = own_scores.get((number, name), near[place])
-        own = Candidates(
-            [names[row] for row in rows], near, read, retrieved[rows.start : rows.stop]
-        )
+        for place, row in enumerate(range(rows.start, rows.stop)):
+            name = names[row]
+            read.append(
+                [example.texts[name]]
+                if name in example.texts
+                else [stripped(example.style, titles[one], texts[one]) for one in chosen[row]]
+            )
+            if (own_score := own_scores.get((number, name))) is not None:
+                # Only what was cut from it may have brought it among those that were found.
+                last = scores[rows][found_here].min(initial=np.inf)
+                near[place], found_here[place] = own_score, own_score >= last
+        own = Candidates(names[rows], _as_cosines(near, metric), read, found_here)
         yield own.ordered()
+
+
+def _as_cosines(scores: Floats, metric: str) -> Floats:
+    """Scores of another metric on the scale of cosines: a deviation within the list is a tenth."""
+    if metric == "cosine" or not len(scores):
+        return scores
+    spread = float(scores.std())
+    scaled: Floats = (scores - scores.mean()) / (spread or 1.0) * 0.1
+    return scaled
 
 
 def sample_of_passages(dataset: lance.LanceDataset, wanted: int, seed: int) -> pa.Table:
@@ -141,10 +158,18 @@ def sample_of_passages(dataset: lance.LanceDataset, wanted: int, seed: int) -> p
     return _as_pool(taken)
 
 
-def passages_of(job: Job, doc_ids: Sequence[str]) -> pa.Table:
-    """All chunks of some documents, with `doc_id` and `text`."""
-    documents = distinct_ids(pa.array(doc_ids, pa.string()))
-    return _as_pool(mapped(job, documents, DOCUMENTS_A_TASK, FetchTexts(job.dataset), "fetch"))
+def passages_of(job: Job, doc_ids: Sequence[str], texts: Mapping[str, str]) -> pa.Table:
+    """All chunks of some documents, with `doc_id` and `text`; `texts` stand for their own."""
+    documents = distinct_ids(pa.array([key for key in doc_ids if key not in texts], pa.string()))
+    chunks = _as_pool(mapped(job, documents, DOCUMENTS_A_TASK, FetchTexts(job.dataset), "fetch"))
+    own = [key for key in doc_ids if key in texts]
+    more = pa.table(
+        {
+            "doc_id": pa.array(own, pa.string()),
+            "text": pa.array([texts[key] for key in own], pa.string()),
+        }
+    )
+    return pa.concat_tables([chunks, more])
 
 
 def _as_pool(chunks: pa.Table) -> pa.Table:
@@ -154,17 +179,20 @@ def _as_pool(chunks: pa.Table) -> pa.Table:
 
 
 def _nearest_chunks(
-    job: Job, first_stage: pa.Table, passages: Passages, vectors: Vectors
-) -> list[int]:
-    """Of each candidate the chunk that is nearest to the query."""
-    long = long_documents(first_stage, passages, "max", 1)
+    job: Job, first_stage: pa.Table, passages: Passages, vectors: Vectors, most: int
+) -> list[list[int]]:
+    """Of each candidate the chunks that a rerank run would score, and one at least."""
+    aggregate: Aggregate = job.config.reranker.aggregate if most > 1 else "max"
+    long = long_documents(first_stage, passages, aggregate, most)
     near, chunks = None, None
     if long.num_rows:
         near = Nearness(vectors, job.texts.of_query, job.config.index.metric)
         chunks = vectors_of_documents(job, long)
-    selection = select_chunks(first_stage, passages, "max", 1, chunks, near)
-    found: list[int] = selection.chunk[np.argsort(selection.candidate, kind="stable")].tolist()
-    return found
+    selection = select_chunks(first_stage, passages, aggregate, most, chunks, near)
+    order = np.argsort(selection.candidate, kind="stable")
+    counts = np.bincount(selection.candidate, minlength=first_stage.num_rows)
+    ends = np.cumsum(counts)[:-1]
+    return [own.tolist() for own in np.split(selection.chunk[order], ends)]
 
 
 def _scores_of_rests(

@@ -74,12 +74,14 @@ def rerank_page(
     )
 
 
-def training_examples(ranked: Ranked, found: Findings, queries: int) -> list[Examples]:
+def training_examples(job: Job, ranked: Ranked, found: Findings) -> list[Examples]:
     """The candidates that training data are made of, none where no reranker ran."""
+    queries = job.config.output.training_queries
     if ranked.logits is None or not queries:
         return []
     evidence = Evidence(found.grades, found.clicked.keys())
-    return mine(ranked, evidence, chosen_queries(ranked, evidence, found.frequency, queries))
+    chosen = chosen_queries(ranked, evidence, found.frequency, queries)
+    return mine(ranked, evidence, chosen, job.trained.probabilities)
 
 
 def _heading(job: Job, summary: RerankSummary, found: Findings) -> Heading:

@@ -140,8 +140,10 @@ class Job:
             True: " The passages' token ids are the table's.",
             False: " The passages are tokenised: the table's ids are another tokeniser's.",
         }
-        doubt = "" if self.trained.helps else f"\nBEWARE: {self.trained.verdict}"
-        return f"\nReranking with {self.scorer.name} {chosen}.{ids[self.same_ids]}{doubt}"
+        said = "" if self.trained.helps else f"\nBEWARE: {self.trained.verdict}"
+        if self.trained.helps and self.trained.recommended:
+            said = f" Its training recommends the {self.trained.recommended} order."
+        return f"\nReranking with {self.scorer.name} {chosen}.{ids[self.same_ids]}{said}"
 
     def describe(self, summary: RerankSummary) -> None:
         """Put into the summary what is known before the work."""

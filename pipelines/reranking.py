@@ -132,7 +132,7 @@ def _write_findings(
     pairs: DistinctPairs | None,
 ) -> None:
     """Write the page and the training data; what the evidence says goes into the summary, too."""
-    examples = training_examples(ranked, found, job.config.output.training_queries)
+    examples = training_examples(job, ranked, found)
     rows = {*shown_rows(ranked, found).tolist(), *(row for own in examples for row in own.rows)}
     texts = passage_texts(job, ranked, np.array(sorted(rows), np.int64))
     if ranked.logits is not None and job.config.output.training_queries:

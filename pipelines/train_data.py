@@ -28,7 +28,7 @@ from pipelines.train_job import TrainJob
 
 # Beside what is right or near, the pool that a bi-encoder searches holds so many chunks.
 _POOL_CHUNKS = 5000
-_LEAST_HELD_OUT = 4
+_LEAST_OF_A_HALF = 2
 
 
 def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
@@ -48,23 +48,28 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
         settings.seed,
     )
     held = [*parts.tuning, *parts.verdict]
-    if len(held) < _LEAST_HELD_OUT:
+    if min(len(parts.tuning), len(parts.verdict)) < _LEAST_OF_A_HALF:
         raise UsageError(
-            f"Of {len(job.examples)} queries {len(held)} can be held out, and {_LEAST_HELD_OUT} "
-            "are needed to judge the model: give more queries, or a larger train.held_out."
+            f"Of {len(job.examples)} queries {len(held)} can be held out, and two halves of "
+            f"{_LEAST_OF_A_HALF} are needed to judge the model: give more queries, or a larger "
+            "train.held_out."
         )
     learnt = mixed(parts.train, job.weights, settings.queries, settings.seed)
     banned = {document for example in held for document in example.positives}
-    search = asked_by(job.search, [*held, *learnt])
+    search, most = asked_by(job.search, held), job.config.reranker.max_chunks
+    lists = [
+        list_of(example, own, f"h{number}", settings.depth)
+        for number, (example, own) in enumerate(
+            zip(held, candidates_of(search, held, vectors, most, progress), strict=True)
+        )
+    ]
+    search = asked_by(job.search, learnt)
     groups: list[dict[str, object]] = []
-    lists: list[dict[str, object]] = []
     without = 0
-    found = candidates_of(search, [*held, *learnt], vectors, progress)
-    for number, own in enumerate(found):
-        if number < len(held):
-            lists.append(list_of(held[number], own, f"h{number}", settings.depth))
-            continue
-        made = groups_of(learnt[number - len(held)], own, banned, settings)
+    for example, own in zip(
+        learnt, candidates_of(search, learnt, vectors, 1, progress), strict=True
+    ):
+        made = groups_of(example, own, banned, settings)
         groups += made
         without += not made
     if len(groups) < settings.batch:
@@ -72,21 +77,24 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
             f"{len(groups)} groups are no batch of {settings.batch}: give more queries, a smaller "
             "train.batch, or a larger train.depth or train.margin."
         )
+    halves = lists[: len(parts.tuning)], lists[len(parts.tuning) :]
+    tuning, verdict = ([own for own in half if own["relevant"]] for half in halves)
     tables = {
         GROUPS_FILE: pa.Table.from_pylist(groups, schema=GROUPS),
-        TUNING_FILE: pa.Table.from_pylist(lists[: len(parts.tuning)], schema=LISTS),
-        VERDICT_FILE: pa.Table.from_pylist(lists[len(parts.tuning) :], schema=LISTS),
+        TUNING_FILE: pa.Table.from_pylist(tuning, schema=LISTS),
+        VERDICT_FILE: pa.Table.from_pylist(verdict, schema=LISTS),
     }
     if settings.kind == "encoder":
-        tables[POOL_FILE] = _pool(job, lists)
+        texts = {key: text for example in held for key, text in example.texts.items()}
+        tables[POOL_FILE] = _pool(job, [*tuning, *verdict], texts)
     gone = rejected(search.log)
     work.keep(tables, _facts(parts, learnt, len(groups), without, gone))
 
 
-def _pool(job: TrainJob, lists: list[dict[str, Any]]) -> pa.Table:
+def _pool(job: TrainJob, lists: list[dict[str, Any]], texts: dict[str, str]) -> pa.Table:
     """What held out queries search: all that is right or near, and others at random."""
     near = {key for own in lists for key in (*own["doc_ids"], *own["relevant"])}
-    chunks = passages_of(job.search, sorted(near))
+    chunks = passages_of(job.search, sorted(near), texts)
     others = sample_of_passages(job.search.dataset, _POOL_CHUNKS, job.config.train.seed)
     more = [row for row in others.to_pylist() if row["doc_id"] not in near]
     return pa.concat_tables([chunks.cast(POOL), pa.Table.from_pylist(more, schema=POOL)])

@@ -17,7 +17,7 @@ from pipelines.errors import UsageError
 from pipelines.gathering import gather, weights_of
 from pipelines.index_job import describe_configured
 from pipelines.mining import asking
-from pipelines.models.load import EncoderSpec, ScorerSpec, describe_encoder, describe_scorer, locate
+from pipelines.models.load import EncoderSpec, describe_encoder, locate
 from pipelines.queries.log import read_log
 from pipelines.queries.outputs import judgements, load_judgements
 from pipelines.queries.texts import Texts
@@ -31,6 +31,7 @@ from pipelines.table.publish import open_live, require_same_encoder
 from pipelines.table.schema import fingerprints_of
 from pipelines.table.where import conditions
 from pipelines.train.examples import Example, Source
+from pipelines.train.start import StartSpec, describe_start
 
 ENCODER = "encoder"
 _LIBRARIES = ("accelerate", "datasets")
@@ -43,7 +44,7 @@ class TrainJob:
     Attributes:
         search: what encodes, retrieves and fetches; its log asks the examples' queries.
         start: the model that training starts from.
-        new_head: that is the bi-encoder, which gets one.
+        new_head: it gets a head that is yet to be learnt.
         examples: what is known, before any is held out.
         weights: of the sources.
         workers: who fits the model.
@@ -53,7 +54,7 @@ class TrainJob:
 
     config: Config
     search: Job
-    start: EncoderSpec | ScorerSpec
+    start: EncoderSpec | StartSpec
     new_head: bool
     examples: list[Example]
     weights: dict[Source, float]
@@ -91,13 +92,20 @@ def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
             f"train.output is {settings.output!r}; a folder is allowed that all nodes reach. "
             "`tandem models fetch FOLDER --to URL` then brings the model into a store."
         )
-    output = Path(settings.output)
+    output = Path(settings.output).resolve()
     require_writable(output / "model.safetensors", "train.output")
+    require_writable(output.with_name(f".{output.name}.new"), "train.output")
+    _require_model_folder(output)
     quiet_ray_data()
     place, cluster = Place.of(config.table), whole_cluster()
     dataset = open_live(place)
     encoding = plan_stages(cluster, config.resources.encoder, "resources.encoder")
     workers = plan_stages(cluster, config.resources.trainer, "resources.trainer")
+    if workers.actor_gpus not in (0.0, 1.0):
+        raise UsageError(
+            f"resources.trainer.gpus is {workers.actor_gpus:g}; 1 for each worker is allowed, "
+            "and several workers (resources.trainer.actors)."
+        )
     if settings.batch % workers.actors:
         raise UsageError(
             f"train.batch is {settings.batch}; a multiple of the {workers.actors} workers of "
@@ -106,6 +114,10 @@ def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
     encoder = describe_configured(config)
     require_same_encoder(fingerprints_of(dataset.schema), encoder.fingerprint, encoder.name)
     start, new_head = _start(config, encoder)
+    if output == Path(start.folder).resolve():
+        raise UsageError(
+            f"train.output is {settings.output}, the model that training starts from; name another."
+        )
     path = judgements(config) if config.queries else None
     qrels = load_judgements(path) if path else {}
     log = None if config.queries is None else read_log(config.queries, None, runner(encoding))
@@ -134,17 +146,25 @@ def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
         watch=Watch(tally.read, one_clock()),
         say=say,
     )
-    key = _key(config, dataset, encoder, start, examples, weights)
-    return TrainJob(
-        config, search, start, new_head, examples, weights, workers, output.absolute(), key
-    )
+    key = _key(config, dataset, encoder, start, examples, weights, workers.actors)
+    return TrainJob(config, search, start, new_head, examples, weights, workers, output, key)
 
 
-def _start(config: Config, encoder: EncoderSpec) -> tuple[EncoderSpec | ScorerSpec, bool]:
-    """The model that training starts from, and whether it is a bi-encoder that gets a head."""
+def _require_model_folder(output: Path) -> None:
+    """What the trained model takes the place of is a model, or nothing."""
+    there = output.is_dir() and any(output.iterdir())
+    if there and not any((output / name).is_file() for name in ("config.json", "modules.json")):
+        raise UsageError(
+            f"train.output is {output}, a folder that holds something else than a model; name one "
+            "that is not there yet."
+        )
+
+
+def _start(config: Config, encoder: EncoderSpec) -> tuple[EncoderSpec | StartSpec, bool]:
+    """The model that training starts from, and whether it gets a head."""
     settings, options = config.train, Place.of(config.table).options
     if settings.kind == "encoder":
-        if settings.start is None:
+        if settings.start in (None, ENCODER):
             return encoder, False
         trusted = settings.start in config.trust.remote_code
         located = locate(settings.start, None, "encoder", options)
@@ -160,9 +180,8 @@ def _start(config: Config, encoder: EncoderSpec) -> tuple[EncoderSpec | ScorerSp
         )
     revision = own.revision if settings.start is None else None
     trusted = name in config.trust.remote_code
-    return describe_scorer(
-        locate(name, revision, "scorer", options), trust_remote_code=trusted
-    ), False
+    found = describe_start(name, revision, options, trust_remote_code=trusted)
+    return found, found.new_head
 
 
 def _searching(config: Config) -> Queries:
@@ -177,9 +196,10 @@ def _key(
     config: Config,
     dataset: lance.LanceDataset,
     encoder: EncoderSpec,
-    start: EncoderSpec | ScorerSpec,
+    start: EncoderSpec | StartSpec,
     examples: list[Example],
     weights: dict[Source, float],
+    workers: int,
 ) -> str:
     whole = blake2b(digest_size=16)
     settings = config.train.model_copy(update={"card": Card(), "output": ""})
@@ -189,7 +209,10 @@ def _key(
         encoder.fingerprint,
         start.fingerprint,
         sorted(weights.items()),
-        str(config.resources.trainer.actors),
+        workers,
+        config.queries and config.queries.filter,
+        config.reranker.model_copy(update={"model": ""}),
+        config.index.metric,
     ):
         whole.update(f"{part}\n".encode())
     for example in examples:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
@@ -12,8 +11,10 @@ import ray
 from pipelines.cluster import run_tasks
 from pipelines.config_file import resolved
 from pipelines.models.load import describe_encoder, describe_scorer, locate
+from pipelines.models.on_node import on_this_node
 from pipelines.report.judged import SIGNIFICANT
 from pipelines.report.significance import Comparison, compare
+from pipelines.storage.stores import Options
 from pipelines.train.calibration import best_threshold, calibrate, calibration_error
 from pipelines.train.card import CARD, card
 from pipelines.train.judging import ARMS, Judged, judge_reranker
@@ -32,6 +33,9 @@ def save_trained(job: TrainJob, work: Work, summary: TrainSummary) -> None:
     summary.history, summary.steps = fitted["history"], fitted["steps"]
     make = _reranker if job.config.train.kind == "reranker" else _encoder
     record = make(job, work, summary)
+    if not fitted["best_step"]:
+        kept = " No step did better than the model that training started from, which is kept."
+        record = replace(record, verdict=record.verdict + kept)
     summary.helps, summary.verdict = record.helps, record.verdict
     summary.recommended = record.recommended
     located = locate(str(work.model), None, "encoder" if record.kind == "encoder" else "scorer")
@@ -44,45 +48,50 @@ def save_trained(job: TrainJob, work: Work, summary: TrainSummary) -> None:
     (work.model / RECORD).write_text(f"{content}\n", encoding="utf-8")
     page = card(summary, job.config.train, resolved(job.config))
     (work.model / CARD).write_text(page, encoding="utf-8")
-    if job.output.exists():
-        shutil.rmtree(job.output)
-    work.model.replace(job.output)
+    work.bring(job.output)
 
 
 def _reranker(job: TrainJob, work: Work, summary: TrainSummary) -> Record:
     """Judge a reranker: the tuning half recommends an arm and calibrates, the other half judges."""
     asked = [work.read(name) for name in (TUNING_FILE, VERDICT_FILE)]
-    tuning, verdict = _on_a_worker(job, judge_reranker, [(str(work.model), one) for one in asked])
+    known = {
+        "aggregate": job.config.reranker.aggregate,
+        "max_length": job.config.reranker.max_length,
+    }
+    tuning, verdict = _on_a_worker(
+        job, judge_reranker, [(str(work.model), one) for one in asked], known
+    )
     judged: Judged = verdict
     judgement = judged.judgement
     summary.figures = judgement.means
     summary.comparisons = {arm: asdict(one) for arm, one in judgement.comparisons.items()}
     arm = tuning.best
-    known: dict[str, Any] = {}
+    learnt: dict[str, Any] = {}
     if found := calibrate(tuning.logits, tuning.relevant):
         likely = found.probabilities(judged.logits)
         threshold = best_threshold(found.probabilities(tuning.logits), tuning.relevant)
         error = calibration_error(likely, judged.relevant)
-        known = {"calibration": found, "threshold": threshold, "calibration_error": error}
+        learnt = {"calibration": found, "threshold": threshold, "calibration_error": error}
         summary.calibration = asdict(found) | {"threshold": threshold, "expected_error": error}
     if arm == ARMS[0]:
         sentence = (
             "Not better than the first stage: neither the reranked nor the fused order was, where "
             "the model was chosen."
         )
-        return Record("reranker", helps=False, verdict=sentence, recommended=arm, **known)
+        return Record("reranker", helps=False, verdict=sentence, recommended=arm, **learnt)
     helps = judgement.comparisons[arm].difference > 0
     better = "Better" if helps else "Not better"
     sentence = f"{better} than the first stage on held out queries: {judgement.verdict(arm)}"
-    return Record("reranker", helps=helps, verdict=sentence, recommended=arm, **known)
+    return Record("reranker", helps=helps, verdict=sentence, recommended=arm, **learnt)
 
 
 def _encoder(job: TrainJob, work: Work, summary: TrainSummary) -> Record:
     """Judge a bi-encoder beside the one that it came from, on the same pool."""
     lists, pool = work.read(VERDICT_FILE), work.read(POOL_FILE)
-    folders = (job.start.folder, str(work.model))
+    known = {"prompt": job.config.encoder.prompt, "metric": job.config.index.metric}
+    models = (job.start, str(work.model))
     before, after = _on_a_worker(
-        job, search_held_out, [(folder, lists, pool) for folder in folders]
+        job, search_held_out, [(model, lists, pool) for model in models], known
     )
     summary.figures = {_FIRST: before.means, _OWN: after.means}
     recall = _compared(before, after, "R@100")
@@ -103,18 +112,34 @@ def _compared(before: Found, after: Found, measure: str) -> Comparison:
     return compare(before.by_query[measure], after.by_query[measure])
 
 
-def _on_a_worker(job: TrainJob, function: Any, arguments: list[tuple[Any, ...]]) -> list[Any]:  # noqa: ANN401
-    """Call a function for each tuple, as tasks with what a worker of the training has."""
+def _on_a_worker(
+    job: TrainJob,
+    function: Any,  # noqa: ANN401 - either judge
+    arguments: list[tuple[Any, ...]],
+    known: dict[str, Any],
+) -> list[Any]:
+    """Call a function for each tuple, as tasks with what a worker of the training has.
+
+    The first of each tuple is a model: its folder, or what there is to know to find it on a node.
+    """
     stages = job.workers
-    known = {
+    known = known | {
         "device": "cuda" if stages.actor_gpus else "cpu",
         "threads": stages.threads,
         "trust_remote_code": job.start.trust_remote_code,
     }
-    refs = run_tasks(_call, [(function, own, known) for own in arguments], **stages.actor)
+    store = job.search.place.options
+    refs = run_tasks(_call, [(function, own, known, store) for own in arguments], **stages.actor)
     found: list[Any] = ray.get([ref for (ref,) in refs])
     return found
 
 
-def _call(function: Any, own: tuple[Any, ...], known: dict[str, Any]) -> Any:  # noqa: ANN401
-    return function(*own, **known)
+def _call(
+    function: Any,  # noqa: ANN401 - either judge
+    own: tuple[Any, ...],
+    known: dict[str, Any],
+    store: Options,
+) -> Any:  # noqa: ANN401
+    model, *others = own
+    folder = model if isinstance(model, str) else on_this_node(model, store).folder
+    return function(folder, *others, **known)

@@ -49,6 +49,11 @@ def train(
     refusal = _HELD.format(folder=job.output)
     with closing(job.search.tally), leased(lease, summary.run, refusal=refusal):
         work = Work.of(job.output, job.key)
+        if work.others:
+            progress.say(
+                f"{work.others} other training(s) into this folder were begun, with other data or "
+                "settings; what they learnt is kept until this one ends."
+            )
         if work.facts is None:
             with clock.stage("data"):
                 make_data(job, work, progress)

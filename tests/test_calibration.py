@@ -42,6 +42,24 @@ def test_labels_that_a_line_parts_have_a_calibration_too():
     assert 0.5 < likely[-1] < 1
 
 
+def test_few_labels_that_are_far_apart_have_the_best_calibration_too():
+    optimise = pytest.importorskip("scipy.optimize")
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        relevant = np.arange(200) < 20
+        logits = np.where(relevant, generator.normal(8, 1, 200), generator.normal(-8, 1, 200))
+        found = calibrate(logits, relevant)
+        target = np.where(relevant, 21 / 22, 1 / 182)
+
+        def loss(factors, logits=logits, target=target):
+            own = factors[0] * logits + factors[1]
+            return (np.logaddexp(0, own) - target * own).sum()
+
+        best = optimise.minimize(loss, [0.1, 0.0], method="BFGS", options={"gtol": 1e-9})
+        ours = loss([1 / found.temperature, -found.offset / found.temperature])
+        assert ours == pytest.approx(best.fun, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("logits", "relevant"),
     [

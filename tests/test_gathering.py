@@ -99,5 +99,5 @@ def test_runs_and_sources_that_are_not_there(asked, tmp_path):
         gathered(asked({"runs": [str(tmp_path / "nowhere")]}))
     with pytest.raises(UsageError, match=r"train\.sources\.judgements is 1, and queries\.qrels"):
         gathered(asked({"sources": {"judgements": 1}}))
-    with pytest.raises(UsageError, match="gives no query to learn from"):
+    with pytest.raises(UsageError, match="There is no query to learn from"):
         gathered(asked({"made": {"least_characters": 100_000}}))

@@ -181,6 +181,18 @@ def test_no_answer_and_no_like_query_stands_on_both_sides():
     assert not tuning & {document for one in found.verdict for document in one.positives}
 
 
+def test_an_answer_that_half_the_log_asks_for_is_not_held_out():
+    popular = [Example(f"p{n}", "clicks", {"top": 1, f"d{n}": 1}) for n in range(100)]
+    others = [Example(f"o{n}", "clicks", {f"e{n}": 1}) for n in range(100)]
+    vectors = np.eye(200, dtype=np.float32)
+    found = split([*popular, *others], vectors, 0.2, 100, 0)
+    held = [*found.tuning, *found.verdict]
+    assert len(held) == 40
+    assert all("top" not in one.positives for one in held)
+    assert (len(found.tuning), len(found.verdict)) == (20, 20)
+    assert len(found.train) == 160
+
+
 def test_of_each_source_its_share_is_held_out_and_at_most_so_many():
     examples = [Example(f"a{n}", "judgements", {f"a{n}": 1}) for n in range(40)]
     examples += [Example(f"b{n}", "passages", {f"b{n}": 1}) for n in range(80)]
@@ -204,7 +216,7 @@ def test_what_only_a_teacher_knows_is_not_held_out():
 def candidates(scores, known=()):
     names = [f"d{number}" for number in range(len(scores))]
     found = np.array([name not in known for name in names])
-    return Candidates(names, np.array(scores, float), [f"text of {n}" for n in names], found)
+    return Candidates(names, np.array(scores, float), [[f"text of {n}"] for n in names], found)
 
 
 def test_a_group_holds_the_right_passage_and_none_that_may_be_right_too():
@@ -216,6 +228,14 @@ def test_a_group_holds_the_right_passage_and_none_that_may_be_right_too():
     assert group["docs"][0] == "text of d2"
     assert set(group["docs"][1:]) == {"text of d1", "text of d3"}
     assert group["labels"] == pytest.approx([1, 0, 0])
+
+
+def test_each_right_passage_weighs_as_its_grade_or_its_clicks_do():
+    own = candidates([0.5, 0.5, 0.4])
+    example = Example("q", "clicks", {"d0": 9.0, "d1": 3.0})
+    heavy, light = groups_of(example, own, set(), Train())
+    assert (heavy["docs"][0], heavy["weight"]) == ("text of d0", 1.5)
+    assert (light["docs"][0], light["weight"]) == ("text of d1", 0.5)
 
 
 def test_a_share_of_the_target_goes_where_the_first_stage_says():
@@ -236,7 +256,7 @@ def test_a_teacher_says_how_much_each_passage_weighs():
 
 def test_a_list_holds_what_the_first_stage_found_and_no_more():
     own = candidates([0.9, 0.8, 0.7], known=("d1",))
-    example = Example("q", "clicks", {"d1": 3.0, "d2": 1.0})
+    example = Example("q", "clicks", {"d1": 3.0, "d2": 1.0, "gone": 2.0})
     found = list_of(example, own, "h0", depth=50)
     assert found["doc_ids"] == ["d0", "d2"]
     assert dict(zip(found["relevant"], found["grades"], strict=True)) == {"d1": 1, "d2": 1}

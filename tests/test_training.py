@@ -80,15 +80,15 @@ def asked(tmp_path_factory, cluster):
 
 
 TRAIN = {
-    "epochs": 4,
+    "epochs": 6,
     "batch": 8,
     "learning_rate": 5e-3,
-    "held_out": 0.45,
+    "held_out": 0.34,
     "depth": 80,
     "first_stage": 0.1,
     "margin": 1.0,
     "dtype": "float32",
-    "evaluate_every": 6,
+    "evaluate_every": 8,
     "patience": 10,
 }
 
@@ -130,10 +130,10 @@ def test_a_reranker_learns_from_judgements_and_is_judged_on_others(asked, traine
     data = trained.data
     assert data["by_source"] == {"judgements": data["queries"]}
     assert data["queries"] + data["held_out"] + data["left_out"] == MARKED * ASKED
-    assert data["held_out"] % ASKED == 0  # those that ask for one document stay together
+    assert data["held_out"] == round(0.34 * MARKED * ASKED)
     steps = [entry["step"] for entry in trained.history]
     assert steps[0] == 0
-    assert steps[-1] == trained.steps == data["groups"] // 8 * 4
+    assert steps[-1] == trained.steps == data["groups"] // 8 * 6
     first, best = trained.history[0], max(trained.history, key=lambda entry: entry["held_out"])
     assert best["held_out"] > first["held_out"]
     assert not (asked / "models" / "ours.work").exists()
@@ -221,7 +221,7 @@ def test_an_encoder_is_trained_judged_by_search_and_is_a_rebuild(asked, tmp_path
     plan = run_plan(configured(tmp_path, out))
     assert plan.rebuild
     assert "encoder.weights" in plan.reasons
-    assert plan.encoded == DOCUMENTS + MARKED
+    assert plan.encoded == len({text_of(n) for n in range(DOCUMENTS)}) + MARKED
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def test_killed_and_run_again_it_ends_the_same(asked, trained, cluster, small_sc
     out = tmp_path / "reranker"
     file = write_config(tmp_path, "bundled", **sections(asked, out, start=str(small_scorer)))
     work = tmp_path / "reranker.work"
-    plan = {"ledger": 2, "pattern": "checkpoint-*/complete", "folder": str(work / "checkpoints")}
+    plan = {"ledger": 2, "pattern": "*/checkpoints/checkpoint-*/complete", "folder": str(work)}
     code, said = ended(start(cluster, plan, "train", file))
     assert code == -9, said
     assert not out.exists()
@@ -250,15 +250,15 @@ def test_ctrl_c_keeps_what_was_learnt(asked, trained, cluster, small_scorer, tmp
     out = tmp_path / "reranker"
     file = write_config(tmp_path, "bundled", **sections(asked, out, start=str(small_scorer)))
     work = tmp_path / "reranker.work"
-    plan = {"ledger": 1, "pattern": "checkpoint-*/complete", "folder": str(work / "checkpoints")}
+    plan = {"ledger": 1, "pattern": "*/checkpoints/checkpoint-*/complete", "folder": str(work)}
     code, said = ended(start(cluster, plan | {"do": "term"}, "train", file))
     assert code == 1, said
     assert "Stopped by SIGTERM; the same command goes on" in said
     kept = sorted(
-        int(path.name.rpartition("-")[2]) for path in work.glob("checkpoints/checkpoint-*")
+        int(path.name.rpartition("-")[2]) for path in work.glob("*/checkpoints/checkpoint-*")
     )
     # What was learnt since the last judgement is kept, too.
-    assert kept[-1] not in (0, 6, 12, 18, 24)
+    assert kept[-1] % 8
 
 
 @pytest.mark.slow
@@ -285,9 +285,11 @@ WRONG = {
     "train.sources.teacher=1": "train.runs names no output folder",
     "train.sources={judgements: 0, passages: 0}": "every source the weight 0",
     "train.runs=[nowhere]": "there is no .*nowhere",
-    "train.held_out=0.01": "0 can be held out, and 4 are needed",
+    "train.held_out=0.01": "0 can be held out, and two halves of 2 are needed",
     "train.batch=512": "no batch of 512",
     "train.frozen_layers=9": "train.frozen_layers is 9; the model has 2",
+    "train.output=index": "a folder that holds something else than a model",
+    "resources.trainer.actors=3": "resources.trainer.actors is 3",
     "reranker.model=none": "reranker.model is none; name the model to start from",
 }
 
@@ -299,7 +301,8 @@ LONG = {"train.frozen_layers=9", "train.batch=512"}
     "override",
     [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in WRONG],
 )
-def test_what_cannot_be_is_said_in_a_sentence(asked, small_scorer, tmp_path, override):
+def test_what_cannot_be_is_said_in_a_sentence(asked, small_scorer, tmp_path, monkeypatch, override):
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(asked / "index", tmp_path / "index")
     more = sections(asked, tmp_path / "model", start=str(small_scorer))
     if override.startswith("reranker"):

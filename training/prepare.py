@@ -99,12 +99,13 @@ def main(words: Sequence[str]) -> None:
             chosen = chance.sample(questions, min(len(questions), _QUESTIONS_A_PASSAGE))
             queries += [(question, [name]) for question in chosen]
     asked.folder.mkdir(parents=True, exist_ok=True)
-    write_lines(asked.folder / "corpus.jsonl", rows)
     log = [{"query_id": f"q{n}", "query": query} for n, (query, _) in enumerate(queries)]
     write_lines(asked.folder / "log.jsonl", log)
     lines = [f"q{n}\t{name}\t1" for n, (_, names) in enumerate(queries) for name in names]
     judged = "\n".join(["query-id\tcorpus-id\tscore", *lines])
     (asked.folder / "qrels.tsv").write_text(f"{judged}\n", encoding="utf-8")
+    write_lines(asked.folder / "corpus.part", rows)  # the last to be there is what make looks for
+    (asked.folder / "corpus.part").replace(asked.folder / "corpus.jsonl")
     sys.stdout.write(f"{len(rows):,} documents, {len(queries):,} queries in {asked.folder}\n")
 
 

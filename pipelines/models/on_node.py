@@ -10,11 +10,11 @@ from typing import TypeVar
 from pipelines.errors import ModelError
 from pipelines.models.fingerprint import file_parts
 from pipelines.models.locate import Kind, locate
-from pipelines.models.specs import EncoderSpec, ScorerSpec
+from pipelines.models.specs import EncoderSpec, ModelSpec
 from pipelines.storage.places import is_url
 from pipelines.storage.stores import Options
 
-Spec = TypeVar("Spec", EncoderSpec, ScorerSpec)
+Spec = TypeVar("Spec", bound=ModelSpec)
 
 
 def on_this_node(spec: Spec, options: Options = ()) -> Spec:
@@ -40,6 +40,6 @@ def on_this_node(spec: Spec, options: Options = ()) -> Spec:
     return replace(spec, folder=folder)
 
 
-def _other_parts(spec: EncoderSpec | ScorerSpec, folder: str) -> list[str]:
+def _other_parts(spec: ModelSpec, folder: str) -> list[str]:
     found = file_parts(Path(folder), code_runs=spec.trust_remote_code)
     return [part for part, digest in found.items() if spec.parts.get(part) != digest]

@@ -9,7 +9,7 @@ judged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from pipelines.queries.log import Ints, Log
 from pipelines.queries.outputs import Ranked
+from pipelines.queries.rank import Floats
 
 TRIPLETS, PAIRS, LISTS = "triplets.parquet", "pairs.parquet", "lists.parquet"
 NEGATIVES = 8
@@ -80,10 +81,18 @@ def chosen_queries(ranked: Ranked, evidence: Evidence, frequency: Ints, limit: i
     return order[:limit]
 
 
-def mine(ranked: Ranked, evidence: Evidence, queries: Ints) -> list[Examples]:
-    """The examples of some queries, of those that have a scored candidate."""
+def mine(
+    ranked: Ranked,
+    evidence: Evidence,
+    queries: Ints,
+    probabilities: Callable[[Floats], Floats],
+) -> list[Examples]:
+    """The examples of some queries, of those that have a scored candidate.
+
+    `probabilities` are those of logits.
+    """
     assert ranked.logits is not None  # noqa: S101 - asked for only where a reranker ran
-    logits = ranked.logits
+    logits, likely = ranked.logits, probabilities(ranked.logits)
     rows = np.flatnonzero(np.isin(ranked.queries, queries) & ~np.isnan(logits))
     rows = rows[np.lexsort((ranked.numbers[rows], -logits[rows], ranked.queries[rows]))]
     bounds = np.flatnonzero(np.diff(ranked.queries[rows])) + 1
@@ -93,12 +102,11 @@ def mine(ranked: Ranked, evidence: Evidence, queries: Ints) -> list[Examples]:
         positives = [row for row in own if evidence.positive(row)]
         negatives = []
         if positives:
-            least = min(_probability(logits[row]) for row in positives) * _MARGIN
+            least = min(likely[row] for row in positives) * _MARGIN
             negatives = [
                 row
                 for row in own
-                if not evidence.positive(row)
-                and (row in evidence.grades or _probability(logits[row]) <= least)
+                if not evidence.positive(row) and (row in evidence.grades or likely[row] <= least)
             ]
         number = int(ranked.queries[own[0]])
         found.append(Examples(number, positives, negatives[:NEGATIVES], own[:LIST_DOCUMENTS]))
@@ -136,7 +144,3 @@ def write_training(
         pq.write_table(pa.table(columns, schema=schema), folder / name)
         counts[name.removesuffix(".parquet")] = len(rows)
     return counts
-
-
-def _probability(logit: float) -> float:
-    return float(1.0 / (1.0 + np.exp(-logit)))

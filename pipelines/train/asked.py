@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.config_train import Train
+from pipelines.models.specs import EncoderSpec, Metric
+from pipelines.queries.pairs import Aggregate
+from pipelines.storage.stores import Options
+from pipelines.train.start import StartSpec
 
 
 @dataclass(frozen=True)
@@ -14,22 +18,31 @@ class Fit:
     Attributes:
         folder: of the work; every worker's machine must reach it.
         settings: how to train.
-        start: the folder of the model that training starts from.
+        start: the model that training starts from.
+        new_head: it gets a head that is yet to be learnt.
+        store: what opens the object store that the model may come from.
         steps: batches in all.
         workers: processes that share out a batch.
         threads: of each.
         gpu: whether each has one.
-        trust_remote_code: the model may run code of its own.
+        aggregate, max_length: how a rerank run would judge the model.
+        prompt: what precedes passages of a bi-encoder; None as the model says.
+        metric: of the table's index.
     """
 
     folder: str
     settings: Train
-    start: str
+    start: EncoderSpec | StartSpec
+    new_head: bool
+    store: Options
     steps: int
     workers: int
     threads: int
     gpu: bool
-    trust_remote_code: bool
+    aggregate: Aggregate
+    max_length: int | None
+    prompt: str | None
+    metric: Metric
 
     @property
     def device(self) -> str:

@@ -56,14 +56,21 @@ def calibrate(logits: Floats, relevant: Bools) -> Calibration | None:
         likely = 1.0 / (1.0 + np.exp(-factors @ inputs))
         slope = inputs @ (likely - target)
         curve = (inputs * (likely * (1 - likely))) @ inputs.T + 1e-9 * np.eye(2)
-        step = np.linalg.solve(curve, slope)
-        factors = factors - step * min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
+        step, before = np.linalg.solve(curve, slope), _loss(factors @ inputs, target)
+        while _loss((factors - step) @ inputs, target) > before and np.abs(step).max() > 1e-12:
+            step = step / 2  # Newton's own may go too far where labels are far apart
+        factors = factors - step
         if np.abs(step).max() < 1e-10:
             break
     if factors[0] <= 0:
         return None
     temperature = scale / factors[0]
     return Calibration(float(temperature), float(centre - factors[1] * temperature))
+
+
+def _loss(logits: Floats, target: Floats) -> float:
+    """The cross-entropy of probabilities to targets."""
+    return float((np.logaddexp(0.0, logits) - target * logits).sum())
 
 
 def calibration_error(probabilities: Floats, relevant: Bools) -> float:

@@ -12,11 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerState,
+    set_seed,
+)
+from transformers.trainer import TRAINER_STATE_NAME
 
+from pipelines.models.specs import EncoderSpec
 from pipelines.train.asked import Fit
 from pipelines.train.fitting_encoder import EncoderFit
 from pipelines.train.fitting_reranker import RerankerFit
+from pipelines.train.start import StartSpec
 from pipelines.train.work import GROUPS_FILE, Work
 
 _CHECKPOINTS = 3
@@ -26,36 +35,69 @@ _METRIC = "held_out"
 _TIMES = ("runtime", "per_second")
 
 
-def fit(work: Fit, tell: Callable[..., None], stopped: Callable[[], bool]) -> None:
+def fit(
+    work: Fit,
+    start: EncoderSpec | StartSpec,
+    tell: Callable[..., None],
+    stopped: Callable[[], bool],
+) -> None:
     """Fit the model, or go on with it; `stopped` is asked at each step.
 
-    What is left is the best model and how it came to be, or the checkpoints if it was stopped.
+    What is left is the best model and how it came to be, or the checkpoints if it was stopped. The
+    best may be the one that training started from, if that has a head.
     """
     torch.set_num_threads(work.threads)
     place, settings = Work(Path(work.folder)), work.settings
     set_seed(settings.seed)
-    own: Any = (RerankerFit if settings.kind == "reranker" else EncoderFit)(work, place)
-    groups = place.read(GROUPS_FILE)
+    kind: Any = RerankerFit if settings.kind == "reranker" else EncoderFit
+    own, last = kind(work, start, place), place.last_checkpoint()
     watcher = _Watcher(place, work.workers, tell, stopped)
     trainer = own.trainer(
-        args=own.arguments(**_arguments(work, place)),
-        data=own.data(groups),
+        args=own.arguments(**_arguments(work, place), eval_on_start=last is None),
+        data=own.data(place.read(GROUPS_FILE)),
         callbacks=[watcher, EarlyStoppingCallback(settings.patience)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=place.last_checkpoint())
-    if not watcher.stopped and trainer.is_world_process_zero():
-        own.save(place.model)
-        place.end(
-            {"history": _history(trainer.state.log_history), "steps": trainer.state.global_step}
-        )
+    state = _ended(last, work)
+    if state is None:
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        state = trainer.state
+    else:
+        trainer._load_from_checkpoint(str(place.checkpoints / _best(state)))
+    if watcher.stopped or not trainer.is_world_process_zero():
+        return
+    history = _history(state.log_history)
+    first = history[0][_METRIC]
+    if not work.new_head and state.best_metric is not None and first >= state.best_metric:
+        own = kind(work, start, place)
+        best_step = 0
+    else:
+        best_step = int(_best(state).rpartition("-")[2])
+    own.save(place.model)
+    place.end({"history": history, "steps": state.global_step, "best_step": best_step})
+
+
+def _best(state: TrainerState) -> str:
+    """The name of the best checkpoint, whose folder may have been moved."""
+    return Path(state.best_model_checkpoint or "").name
+
+
+def _ended(last: Path | None, work: Fit) -> TrainerState | None:
+    """The state of a fit that had ended when it was killed, None of one that goes on."""
+    if last is None:
+        return None
+    state = TrainerState.load_from_json(str(last / TRAINER_STATE_NAME))
+    stopping = state.stateful_callbacks.get("EarlyStoppingCallback", {})
+    counted = stopping.get("attributes", {}).get("early_stopping_patience_counter", 0)
+    ended = state.global_step >= work.steps or counted >= work.settings.patience
+    return state if ended else None
 
 
 def _arguments(work: Fit, place: Work) -> dict[str, Any]:
     """What all of sentence-transformers' trainers are told."""
     settings = work.settings
     every = settings.evaluate_every
-    every = max(work.steps // _EVALUATIONS, 1) if every == "auto" else min(every, work.steps)
+    every = -(-work.steps // _EVALUATIONS) if every == "auto" else min(every, work.steps)
     halves = settings.dtype == "bfloat16" or (settings.dtype == "auto" and _has_bfloat16(work.gpu))
     return {
         "output_dir": str(place.checkpoints),
@@ -67,7 +109,6 @@ def _arguments(work: Fit, place: Work) -> dict[str, Any]:
         "use_cpu": not work.gpu,
         "eval_strategy": "steps",
         "eval_steps": every,
-        "eval_on_start": True,
         "save_strategy": "steps",
         "save_steps": every,
         "save_total_limit": _CHECKPOINTS,
@@ -98,6 +139,15 @@ class _Watcher(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
         if state.is_world_process_zero and state.global_step:
             self._tell(trained=state.global_step)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ANN401
+        # Of several workers each has a shard, through which the trainer does not tell the sampler
+        # which epoch it shuffles for.
+        sampler: Any = getattr(known.get("train_dataloader"), "batch_sampler", None)
+        while hasattr(sampler, "batch_sampler"):
+            sampler = sampler.batch_sampler
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(int(state.epoch or 0))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
         if state.is_world_process_zero:

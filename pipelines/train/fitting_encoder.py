@@ -22,10 +22,11 @@ from sentence_transformers.sentence_transformer.losses import (
     MultipleNegativesRankingLoss,
 )
 
+from pipelines.models.specs import EncoderSpec
 from pipelines.train.asked import Fit
 from pipelines.train.frozen import freeze
 from pipelines.train.searching import search_held_out
-from pipelines.train.work import POOL_FILE, TUNING_FILE, Work
+from pipelines.train.work import GROUPS_FILE, POOL_FILE, TUNING_FILE, Work
 
 # Larger batches than this are computed in parts, whose gradients are cached (Gao et al., 2021).
 _BATCH_AT_ONCE = 64
@@ -35,15 +36,15 @@ _PART = 16
 class EncoderFit:
     """A bi-encoder that is fitted to queries, right passages and hard negatives."""
 
-    def __init__(self, work: Fit, place: Work) -> None:
+    def __init__(self, work: Fit, start: EncoderSpec, place: Work) -> None:
         """Open the model that training starts from."""
         settings = work.settings
-        self._work, self._place = work, place
+        self._work, self._start, self._place = work, start, place
         self._model = SentenceTransformer(
-            work.start,
+            start.folder,
             model_kwargs={"dtype": torch.float32},
             device=work.device,
-            trust_remote_code=work.trust_remote_code,
+            trust_remote_code=start.trust_remote_code,
         )
         self._model.model_card_data.local_files_only = True
         self._reads = self._model.max_seq_length
@@ -52,17 +53,28 @@ class EncoderFit:
 
     def arguments(self, **values: Any) -> SentenceTransformerTrainingArguments:  # noqa: ANN401
         """The trainer's: no passage twice in a batch, where each is the others' negative."""
-        return SentenceTransformerTrainingArguments(batch_sampler="no_duplicates", **values)
+        passages = ["positive", *(f"negative_{n}" for n in range(1, self._negatives() + 1))]
+        prompts = dict.fromkeys(passages, self._start.prompt) | {"anchor": self._start.query_prompt}
+        return SentenceTransformerTrainingArguments(
+            batch_sampler="no_duplicates",
+            prompts={column: prompt for column, prompt in prompts.items() if prompt} or None,
+            **values,
+        )
+
+    def _negatives(self) -> int:
+        """How many stand beside each right passage."""
+        return max(map(len, self._place.read(GROUPS_FILE)["docs"].to_pylist())) - 1
 
     def data(self, groups: pa.Table) -> Dataset:
-        """Columns of texts: the query, the right passage, and the same number of negatives."""
-        queries, docs = groups["query"].to_pylist(), groups["docs"].to_pylist()
-        most = max(map(len, docs))
-        whole = [place for place, own in enumerate(docs) if len(own) == most]
-        columns = {"anchor": [queries[place] for place in whole]}
-        for number in range(most):
-            name = f"negative_{number}" if number else "positive"
-            columns[name] = [docs[place][number] for place in whole]
+        """Columns of texts: the query, the right passage, and the same number of negatives.
+
+        Where a group has fewer, its own stand there again.
+        """
+        docs = groups["docs"].to_pylist()
+        columns = {"anchor": groups["query"].to_pylist(), "positive": [own[0] for own in docs]}
+        for number in range(self._negatives()):
+            name = f"negative_{number + 1}"
+            columns[name] = [own[1 + number % (len(own) - 1)] for own in docs]
         return Dataset.from_dict(columns)
 
     def trainer(
@@ -112,9 +124,11 @@ class HeldOutSearch(BaseEvaluator):
                 folder,
                 self._lists,
                 self._pool,
+                prompt=self._work.prompt,
+                metric=self._work.metric,
                 device=self._work.device,
                 threads=self._work.threads,
-                trust_remote_code=self._work.trust_remote_code,
+                trust_remote_code=self._work.start.trust_remote_code,
             )
         torch.random.set_rng_state(before)
         means = {name: found.means[name] for name in ("R@100", "nDCG@10")}

@@ -17,9 +17,11 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncode
 from torch import nn
 from torch.nn import functional
 
+from pipelines.models.specs import EncoderSpec
 from pipelines.train.asked import Fit
 from pipelines.train.frozen import freeze
 from pipelines.train.judging import judge_reranker
+from pipelines.train.start import StartSpec
 from pipelines.train.work import TUNING_FILE, Work
 
 # Pairs in one forward pass: those of like length together, so that little is padding.
@@ -30,16 +32,17 @@ _LISTS_TO_TUNE = 200
 class RerankerFit:
     """A cross-encoder that is fitted to groups of passages."""
 
-    def __init__(self, work: Fit, place: Work) -> None:
+    def __init__(self, work: Fit, start: EncoderSpec | StartSpec, place: Work) -> None:
         """Open the model that training starts from."""
         settings = work.settings
         self._work, self._place = work, place
         self._model = CrossEncoder(
-            work.start,
+            start.folder,
             num_labels=1,
-            model_kwargs={"dtype": torch.float32},
+            # A head for several labels gives way to one for one.
+            model_kwargs={"dtype": torch.float32, "ignore_mismatched_sizes": work.new_head},
             device=work.device,
-            trust_remote_code=work.trust_remote_code,
+            trust_remote_code=start.trust_remote_code,
         )
         self._model.model_card_data.local_files_only = True
         self._reads = self._model.max_length
@@ -52,7 +55,7 @@ class RerankerFit:
 
     def data(self, groups: pa.Table) -> Dataset:
         """The groups as the trainer reads them."""
-        return Dataset(groups.select(["query", "docs", "beside", "labels"]))
+        return Dataset(groups.select(["query", "docs", "beside", "weight", "labels"]))
 
     def trainer(
         self, args: CrossEncoderTrainingArguments, data: Dataset, callbacks: Sequence[Any]
@@ -95,9 +98,10 @@ class GroupLoss(nn.Module):
     ) -> torch.Tensor:
         """The mean over the groups.
 
-        `inputs` are queries, of each its passages, and of each of these what is beside its logit.
+        `inputs` are queries, of each its passages, of each of these what is beside its logit, and
+        what the group weighs.
         """
-        queries, docs, beside = inputs
+        queries, docs, beside, weights = inputs
         pairs = [(query, text) for query, own in zip(queries, docs, strict=True) for text in own]
         order = sorted(range(len(pairs)), key=lambda place: len(pairs[place][1]))
         found = []
@@ -115,7 +119,8 @@ class GroupLoss(nn.Module):
         parts = torch.split(logits, [len(own) for own in docs])
         losses = [
             -(target.to(own) * functional.log_softmax(own + own.new_tensor(more), dim=0)).sum()
-            for own, target, more in zip(parts, labels, beside, strict=True)
+            * weight
+            for own, target, more, weight in zip(parts, labels, beside, weights, strict=True)
         ]
         return torch.stack(losses).mean()
 
@@ -146,9 +151,11 @@ class HeldOut(BaseEvaluator):
             judged = judge_reranker(
                 folder,
                 self._lists,
+                aggregate=self._work.aggregate,
+                max_length=self._work.max_length,
                 device=self._work.device,
                 threads=self._work.threads,
-                trust_remote_code=self._work.trust_remote_code,
+                trust_remote_code=self._work.start.trust_remote_code,
             )
         torch.random.set_rng_state(before)
         return {

@@ -3,7 +3,8 @@
 A group is a query, one right passage and hard negatives. The target is a distribution over them:
 all on the right one, but for a share that goes where the bi-encoder's similarities say, so that
 training starts from the first stage and not below it; or that of a teacher's logits. `beside` are
-added to the model's logits where it is to learn what the fusion lacks, and are 0 elsewhere.
+added to the model's logits where it is to learn what the fusion lacks, and are 0 elsewhere. Of a
+query with several right passages each has a group, which weighs as its grade or its clicks do.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ GROUPS = pa.schema(
         pa.field("docs", pa.list_(pa.string())),
         pa.field("labels", pa.list_(pa.float32())),
         pa.field("beside", pa.list_(pa.float32())),
+        pa.field("weight", pa.float32()),
         pa.field("source", pa.string()),
     ]
 )
@@ -36,6 +38,7 @@ LISTS = pa.schema(
         pa.field("query", pa.string()),
         pa.field("doc_ids", pa.list_(pa.string())),
         pa.field("docs", pa.list_(pa.string())),
+        pa.field("owners", pa.list_(pa.int32())),
         pa.field("scores", pa.list_(pa.float64())),
         pa.field("relevant", pa.list_(pa.string())),
         pa.field("grades", pa.list_(pa.int32())),
@@ -55,13 +58,13 @@ class Candidates:
     Attributes:
         doc_ids: (n,).
         scores: how near the bi-encoder has them, (n,).
-        texts: their passages as the model is to read them.
+        texts: their passages as the model is to read them, the nearest to the query first, (n,).
         found: whether the first stage finds them, or they are only known of, (n,).
     """
 
     doc_ids: Sequence[str]
     scores: Floats
-    texts: Sequence[str]
+    texts: Sequence[Sequence[str]]
     found: npt.NDArray[np.bool_]
 
     def ordered(self) -> Candidates:
@@ -90,14 +93,17 @@ def groups_of(
     )
     best = sorted(example.positives, key=lambda key: (-example.positives[key], key))
     known, groups = set(example.negatives), []
-    for positive in [key for key in best if key in place][:_POSITIVES]:
+    rights = [key for key in best if key in place][:_POSITIVES]
+    mean = sum(example.positives[key] for key in rights) / max(len(rights), 1)
+    share = {key: example.positives[key] / mean for key in rights}
+    for positive in rights:
         most = own.scores[place[positive]] + settings.margin
         pool = [
             number
             for number, doc_id in enumerate(own.doc_ids)
             if doc_id not in example.positives
             and doc_id not in banned
-            and own.texts[number] != own.texts[place[positive]]
+            and own.texts[number][0] != own.texts[place[positive]][0]
             and (doc_id in known or own.scores[number] <= most)
         ]
         if not pool:
@@ -109,20 +115,26 @@ def groups_of(
         members = [place[positive], *sorted(chosen.tolist())]
         target = softmax(own.scores[members] / settings.temperature) * settings.first_stage
         target[0] += 1.0 - settings.first_stage
-        groups.append(_group(example, own, members, target, settings))
+        groups.append(_group(example, own, members, target, settings) | {"weight": share[positive]})
     return groups
 
 
 def list_of(example: Example, own: Candidates, query_id: str, depth: int) -> dict[str, object]:
-    """What a held out query is judged by: the first stage's candidates, and what is right."""
+    """What a held out query is judged by: the first stage's candidates, and what is right.
+
+    `owners` are the places of the candidates that `docs` are passages of. Right documents that the
+    table does not hold any more count no more.
+    """
     kept = np.flatnonzero(own.found)[:depth].tolist()
-    grades = example.positives
+    there = set(own.doc_ids)
+    grades = {key: value for key, value in example.positives.items() if key in there}
     whole = example.source == "judgements"
     return {
         "query_id": query_id,
         "query": example.query,
         "doc_ids": [own.doc_ids[place] for place in kept],
-        "docs": [own.texts[place] for place in kept],
+        "docs": [text for place in kept for text in own.texts[place]],
+        "owners": [number for number, place in enumerate(kept) for _ in own.texts[place]],
         "scores": own.scores[kept].tolist(),
         "relevant": sorted(grades),
         "grades": [int(grades[key]) if whole else 1 for key in sorted(grades)],
@@ -164,8 +176,9 @@ def _group(
         beside = (own.scores[members] - own.scores.mean()) / max(spread, 1e-9) * _BESIDE
     return {
         "query": example.query,
-        "docs": [own.texts[place] for place in members],
+        "docs": [own.texts[place][0] for place in members],
         "labels": target.tolist(),
         "beside": beside.tolist(),
+        "weight": 1.0,
         "source": example.source,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ from pipelines.models.pairs import fits
 from pipelines.models.specs import DType, ScorerSpec
 from pipelines.models.tokens import bare_tokenizer
 from pipelines.queries.candidates import ranks_within
-from pipelines.queries.rank import fuse
+from pipelines.queries.pairs import Aggregate, Selection
+from pipelines.queries.rank import document_logits, fuse
 from pipelines.report.judged import Judgement, judge
 from pipelines.report.metrics import PRIMARY
 
@@ -29,7 +30,7 @@ class Judged:
 
     Attributes:
         judgement: of the arms `retrieved`, `reranked` and `fused`.
-        logits: of all passages of the lists, one behind the other.
+        logits: of all candidates that have one, list by list.
         relevant: which of them are right.
     """
 
@@ -60,17 +61,24 @@ def judge_reranker(
     folder: str,
     lists: pa.Table,
     *,
+    aggregate: Aggregate = "max",
+    max_length: int | None = None,
     dtype: DType = "auto",
     backend: Backend = "torch",
     device: str | None = None,
     threads: int | None = None,
     trust_remote_code: bool = False,
 ) -> Judged:
-    """Judge the reranker in a folder as `tandem rerank` would run it; `lists` are of LISTS."""
+    """Judge the reranker in a folder as `tandem rerank` would run it.
+
+    `lists` are of LISTS. `max_length` is what a run asks for; a model that reads less reads that.
+    """
     from pipelines.models.scorer import Scorer
 
     located = locate(folder, None, "scorer")
     spec = describe_scorer(located, trust_remote_code=trust_remote_code)
+    if max_length is not None and max_length < spec.max_length:
+        spec = replace(spec, max_length=max_length)
     scorer = Scorer(spec, dtype=dtype, backend=backend, device=device, threads=threads)
     queries, docs = lists["query"].to_pylist(), lists["docs"].to_pylist()
     fit = _leave_room(spec, queries)
@@ -79,10 +87,20 @@ def judge_reranker(
         for query, own, room in zip(queries, docs, fit, strict=True)
         for text in (own if room else ())
     ]
-    # A query that is too long is not reranked: it keeps the first stage's order.
-    logits = np.concatenate([np.empty(0), *map(np.array, lists["scores"].to_pylist())])
-    logits[np.repeat(fit, [len(own) for own in docs])] = scorer.score_texts(pairs)
-    return judge_logits(lists, logits)
+    scored = np.full(sum(map(len, docs)), np.nan)
+    scored[np.repeat(fit, [len(own) for own in docs])] = scorer.score_texts(pairs)
+    return judge_logits(lists, document_scores(lists, scored, aggregate))
+
+
+def document_scores(lists: pa.Table, logits: Floats, aggregate: Aggregate) -> Floats:
+    """The logit of each candidate of the lists, made of its passages'; NaN where none has any."""
+    counts = [len(own) for own in lists["doc_ids"].to_pylist()]
+    first = np.cumsum([0, *counts])[:-1]
+    owners = zip(first, lists["owners"].to_pylist(), strict=True)
+    parts = [start + np.array(own, np.int64) for start, own in owners]
+    candidate = np.concatenate([np.empty(0, np.int64), *parts])
+    passages = Selection(candidate, np.arange(len(candidate)), 0)
+    return document_logits(passages, logits, sum(counts), aggregate)[0]
 
 
 def _leave_room(spec: ScorerSpec, queries: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -93,7 +111,7 @@ def _leave_room(spec: ScorerSpec, queries: Sequence[str]) -> npt.NDArray[np.bool
 
 
 def judge_logits(lists: pa.Table, logits: Floats) -> Judged:
-    """Judge logits, those of all passages of the lists."""
+    """Judge logits, those of all candidates of the lists; NaN where there is none."""
     counts = [len(own) for own in lists["doc_ids"].to_pylist()]
     queries = np.repeat(np.arange(len(counts)), counts)
     doc_ids = [doc_id for own in lists["doc_ids"].to_pylist() for doc_id in own]
@@ -107,7 +125,9 @@ def judge_logits(lists: pa.Table, logits: Floats) -> Judged:
     }
     fused = fuse(queries, ranks_within(queries), scores, logits)
     runs: dict[str, dict[str, dict[str, float]]] = {}
-    for arm, values in zip(ARMS, (scores, logits, fused), strict=True):
+    # A query that is too long is not reranked: it keeps the first stage's order.
+    reranked = np.where(np.isnan(logits), scores, logits)
+    for arm, values in zip(ARMS, (scores, reranked, fused), strict=True):
         run: dict[str, dict[str, float]] = {name: {} for name in names}
         for query, doc_id, value in zip(queries.tolist(), doc_ids, values.tolist(), strict=True):
             run[names[query]][doc_id] = value
@@ -116,4 +136,5 @@ def judge_logits(lists: pa.Table, logits: Floats) -> Judged:
         doc_id in qrels[names[query]]
         for query, doc_id in zip(queries.tolist(), doc_ids, strict=True)
     ]
-    return Judged(judge(qrels, runs), logits, np.array(relevant, bool))
+    known = ~np.isnan(logits)
+    return Judged(judge(qrels, runs), logits[known], np.array(relevant, bool)[known])

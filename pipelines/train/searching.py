@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from pipelines.models.computing import Backend
 from pipelines.models.load import describe_encoder, locate
-from pipelines.models.specs import DType
+from pipelines.models.specs import DType, Metric
 from pipelines.report.metrics import means, measure
+from pipelines.table.search import nearness
 
 POOL = pa.schema([pa.field("doc_id", pa.string()), pa.field("text", pa.string())])
 _DEPTH = 100
@@ -29,6 +30,8 @@ def search_held_out(
     lists: pa.Table,
     pool: pa.Table,
     *,
+    prompt: str | None = None,
+    metric: Metric = "cosine",
     dtype: DType = "auto",
     backend: Backend = "torch",
     device: str | None = None,
@@ -37,11 +40,13 @@ def search_held_out(
 ) -> Found:
     """Search the pool, of schema POOL, for the queries of the lists, which are of LISTS.
 
-    A document is as near as its nearest passage. Equal ones are ordered by id.
+    A document is as near as its nearest passage. Equal ones are ordered by id. `prompt` stands
+    before passages in the place of the model's own.
     """
     from pipelines.models.encoder import Encoder
 
-    spec = describe_encoder(locate(folder, None, "encoder"), trust_remote_code=trust_remote_code)
+    located = locate(folder, None, "encoder")
+    spec = describe_encoder(located, prompt=prompt, trust_remote_code=trust_remote_code)
     encoder = Encoder(spec, dtype=dtype, backend=backend, device=device, threads=threads)
     own = pool.sort_by("doc_id")
     passages = encoder.encode_texts(own["text"].to_pylist(), "document")
@@ -50,11 +55,10 @@ def search_held_out(
     doc_ids = codes.dictionary.to_pylist()
     numbers = codes.indices.to_numpy()
     starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-    lengths = np.linalg.norm(passages, axis=1)
     run: dict[str, dict[str, float]] = {}
     qrels: dict[str, dict[str, int]] = {}
     for row, vector in zip(lists.to_pylist(), queries, strict=True):
-        near = np.maximum.reduceat(passages @ vector / lengths, starts)
+        near = np.maximum.reduceat(nearness(passages, vector, metric), starts)
         best = np.lexsort((np.arange(len(near)), -near))[:_DEPTH]
         run[row["query_id"]] = {doc_ids[place]: float(near[place]) for place in best}
         qrels[row["query_id"]] = dict(zip(row["relevant"], row["grades"], strict=True))

@@ -1,6 +1,7 @@
 """Which queries nothing is learnt from: none of their answers, and no like query, is learnt.
 
-Queries that share a right document, or are nearly the same, belong together and go to one side.
+Queries that share a right document, or are nearly the same, are neighbours. A query is held out
+with its neighbours; one with very many, whose answer half the log asks for, is not.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pipelines.train.examples import Example
 
 # The cosine of two queries from which on one says nearly what the other does.
 SAME_QUERY = 0.95
-_ROWS_A_BLOCK = 1024
+_CELLS_A_BLOCK = 50_000_000
+_MOST_NEIGHBOURS = 50
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Split:
         train: learnt from.
         tuning: held out; they choose the best model and calibrate it.
         verdict: held out; they judge that model, and had no say in it.
-        left_out: neither: they were linked to a held out query, but were not chosen.
+        left_out: neither: they were neighbours of a held out query.
     """
 
     train: list[Example]
@@ -52,37 +54,35 @@ def split(
         most: of them.
         seed: chooses others.
     """
-    parts = _linked(examples, vectors)
-    wanted = {
-        source: round(
-            min(share, most / max(len(examples), 1))
-            * sum(example.source == source for example in examples)
-        )
-        for source in {example.source for example in examples if example.positives}
-    }
-    held: list[list[int]] = []
-    for part in sorted(parts, key=lambda part: _key(examples[part[0]].query, seed)):
-        fitting = [place for place in part if examples[place].positives]
-        sources = {examples[place].source for place in part}
-        if fitting and len(part) <= sum(wanted.get(source, 0) for source in sources):
-            held.append(fitting)
-            for place in fitting:
-                wanted[examples[place].source] -= 1
-    taken = {place for part in held for place in part}
-    answers = {
-        document for part in held for place in part for document in examples[place].positives
-    }
-    linked = {place for part in parts if taken & set(part) for place in part}
-    train = [
-        without(example, answers) for place, example in enumerate(examples) if place not in linked
-    ]
-    kept = [example for example in train if example.positives or len(example.scores) > 1]
-    return Split(
-        kept,
-        [examples[place] for part in held[::2] for place in part],
-        [examples[place] for part in held[1::2] for place in part],
-        len(linked) - len(taken) + len(train) - len(kept),
-    )
+    near = _Neighbours(examples, vectors)
+    share = min(share, most / max(len(examples), 1))
+    sources = [example.source for example in examples]
+    wanted = {source: round(share * sources.count(source)) for source in set(sources)}
+    order = sorted(range(len(examples)), key=lambda place: _key(examples[place].query, seed))
+    halves: tuple[list[int], list[int]] = ([], [])
+    taken: set[int] = set()
+    for place in order:
+        if place in taken or not examples[place].positives or wanted[sources[place]] < 1:
+            continue
+        group = [place, *near.of(place)]
+        beside = {other for one in group for other in near.of(one)} | set(group)
+        held = [one for one in group if examples[one].positives]
+        if len(beside) > _MOST_NEIGHBOURS or taken & beside:
+            continue
+        if len(held) > wanted[sources[place]]:
+            held = [place]  # its neighbours are left out
+        halves[int(len(halves[1]) < len(halves[0]))].extend(held)
+        taken |= beside
+        for one in held:
+            wanted[sources[one]] -= 1
+    tuning, verdict = ([examples[place] for place in half] for half in halves)
+    kept = {*halves[0], *halves[1]}
+    answers = {document for one in (*tuning, *verdict) for document in one.positives}
+    linked = {other for place in kept for other in near.of(place)} | kept
+    others = [example for place, example in enumerate(examples) if place not in linked]
+    learnt = [without(example, answers) for example in others]
+    train = [example for example in learnt if example.positives or len(example.scores) > 1]
+    return Split(train, tuning, verdict, len(examples) - len(train) - len(kept))
 
 
 def without(example: Example, answers: set[str]) -> Example:
@@ -100,32 +100,42 @@ def without(example: Example, answers: set[str]) -> Example:
     )
 
 
-def _linked(examples: Sequence[Example], vectors: npt.NDArray[np.float32]) -> list[list[int]]:
-    """The numbers of the examples, those that belong together in a list."""
-    parents = list(range(len(examples)))
+class _Neighbours:
+    """Of each query those that share a right document with it, or say nearly the same."""
 
-    def root(place: int) -> int:
-        while parents[place] != place:
-            parents[place] = parents[parents[place]]
-            place = parents[place]
-        return place
+    def __init__(self, examples: Sequence[Example], vectors: npt.NDArray[np.float32]) -> None:
+        self._positives = [tuple(example.positives) for example in examples]
+        self._by_document: dict[str, list[int]] = {}
+        for place, documents in enumerate(self._positives):
+            for document in documents:
+                self._by_document.setdefault(document, []).append(place)
+        # Each distinct text is compared once.
+        texts: dict[str, list[int]] = {}
+        for place, example in enumerate(examples):
+            texts.setdefault(example.query, []).append(place)
+        self._same = list(texts.values())
+        self._text = {place: text for text, own in enumerate(self._same) for place in own}
+        self._near = _near_pairs(vectors[[own[0] for own in self._same]])
 
-    def link(one: int, other: int) -> None:
-        one, other = sorted((root(one), root(other)))
-        parents[other] = one
+    def of(self, place: int) -> list[int]:
+        """The numbers of a query's neighbours, without its own."""
+        text = self._text[place]
+        found = {other for one in (text, *self._near.get(text, ())) for other in self._same[one]}
+        for document in self._positives[place]:
+            found.update(self._by_document[document])
+        return sorted(found - {place})
 
-    first: dict[str, int] = {}
-    for place, example in enumerate(examples):
-        for document in example.positives:
-            link(first.setdefault(document, place), place)
-    for start in range(0, len(examples), _ROWS_A_BLOCK):
-        near = vectors[start : start + _ROWS_A_BLOCK] @ vectors[start:].T
-        for one, other in zip(*np.nonzero(near >= SAME_QUERY), strict=True):
-            link(start + int(one), start + int(other))
-    parts: dict[int, list[int]] = {}
-    for place in range(len(examples)):
-        parts.setdefault(root(place), []).append(place)
-    return list(parts.values())
+
+def _near_pairs(vectors: npt.NDArray[np.float32]) -> dict[int, list[int]]:
+    """Of each vector (n, dimension) the numbers of those that are nearly the same."""
+    found: dict[int, list[int]] = {}
+    rows = max(_CELLS_A_BLOCK // max(len(vectors), 1), 1)
+    for start in range(0, len(vectors), rows):
+        ones, others = np.nonzero(vectors[start : start + rows] @ vectors.T >= SAME_QUERY)
+        for one, other in zip((ones + start).tolist(), others.tolist(), strict=True):
+            if one != other:
+                found.setdefault(one, []).append(other)
+    return found
 
 
 def _key(query: str, seed: int) -> bytes:

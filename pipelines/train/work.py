@@ -19,26 +19,28 @@ GROUPS_FILE, TUNING_FILE, VERDICT_FILE, POOL_FILE = (
     "verdict.parquet",
     "pool.parquet",
 )
-_KEY, _FACTS, _FITTED, _COMPLETE = "key", "facts.json", "fitted.json", "complete"
+_FACTS, _FITTED, _COMPLETE = "facts.json", "fitted.json", "complete"
+_KEY_CHARACTERS = 12
 _FAULT = "fault.json"
 
 
 @dataclass(frozen=True)
 class Work:
-    """A folder of work; what stands in it is of one key, which tells what is to be learnt how."""
+    """A folder of work, of one key, which tells what is to be learnt how."""
 
     folder: Path
 
     @classmethod
     def of(cls, output: Path, key: str) -> Work:
-        """The one beside a model; what was made under another key is removed."""
-        folder = output.with_name(f"{output.name}.work")
-        own = folder / _KEY
-        if folder.exists() and (not own.is_file() or own.read_text(encoding="utf-8") != key):
-            shutil.rmtree(folder)
+        """The one beside a model for a key; what was begun under other keys stays."""
+        folder = output.with_name(f"{output.name}.work") / key[:_KEY_CHARACTERS]
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(own, key.encode())
         return cls(folder)
+
+    @property
+    def others(self) -> int:
+        """How many trainings into the same model were begun under other keys."""
+        return sum(path.is_dir() for path in self.folder.parent.iterdir()) - 1
 
     @property
     def facts(self) -> dict[str, Any] | None:
@@ -65,13 +67,11 @@ class Work:
         """The best model, once it is fitted."""
         return self.folder / "model"
 
-    def last_checkpoint(self) -> str | None:
-        """The newest whole one, None without; broken ones are removed."""
+    def last_checkpoint(self) -> Path | None:
+        """The newest whole one, None without."""
         found = sorted(self.checkpoints.glob("checkpoint-*"), key=_step)
-        for path in [path for path in found if not (path / _COMPLETE).is_file()]:
-            shutil.rmtree(path)
-            found.remove(path)
-        return str(found[-1]) if found else None
+        whole = [path for path in found if (path / _COMPLETE).is_file()]
+        return whole[-1] if whole else None
 
     def complete(self, step: int) -> None:
         """Note that the checkpoint of a step is whole."""
@@ -96,9 +96,28 @@ class Work:
         """Note why the model cannot be fitted."""
         write_bytes(self.folder / _FAULT, json.dumps({"fault": sentence}).encode())
 
+    def bring(self, output: Path) -> None:
+        """Put the model into its place, in that of what stood there; this can be repeated."""
+        new, old = (output.with_name(f".{output.name}.{name}") for name in ("new", "old"))
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(self.model, new)
+        if output.exists():
+            output.replace(old)
+        new.replace(output)
+        shutil.rmtree(old, ignore_errors=True)
+
     def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder)
+        """Remove the folder and those of other keys; it is taken for none from the first moment."""
+        whole = self.folder.parent
+        gone = whole.with_name(f".{whole.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        whole.replace(gone)
+        shutil.rmtree(gone)
+
+    def clear_fault(self) -> None:
+        """Forget why the model could not be fitted."""
+        (self.folder / _FAULT).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
