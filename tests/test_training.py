@@ -225,12 +225,20 @@ def test_an_encoder_is_trained_judged_by_search_and_is_a_rebuild(asked, tmp_path
 
 
 @pytest.mark.slow
-def test_killed_and_run_again_it_ends_the_same(asked, trained, cluster, small_scorer, tmp_path):
+@pytest.mark.parametrize("checkpoints", [2, 3])
+def test_killed_and_run_again_it_ends_the_same(
+    asked, trained, cluster, small_scorer, tmp_path, checkpoints
+):
+    """Killed in the middle, or when all is learnt and nothing is saved yet."""
     shutil.copytree(asked / "index", tmp_path / "index")
     out = tmp_path / "reranker"
     file = write_config(tmp_path, "bundled", **sections(asked, out, start=str(small_scorer)))
     work = tmp_path / "reranker.work"
-    plan = {"ledger": 2, "pattern": "*/checkpoints/checkpoint-*/complete", "folder": str(work)}
+    plan = {
+        "ledger": checkpoints,
+        "pattern": "*/checkpoints/checkpoint-*/complete",
+        "folder": str(work),
+    }
     code, said = ended(start(cluster, plan, "train", file))
     assert code == -9, said
     assert not out.exists()
