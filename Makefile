@@ -38,12 +38,12 @@ soak: $(READY)
 
 # The bundled reranker's recipe, hours on two cores; it goes on where it was stopped.
 # TANDEM_TRAINING names a folder with files of pairs (training/prepare.py).
-reranker: $(READY) training/work/corpus.jsonl
+reranker: $(READY) training/build/corpus.jsonl
 	$(BIN)/tandem index training/reranker.yaml
 	$(BIN)/tandem train training/reranker.yaml
 
-training/work/corpus.jsonl: training/prepare.py training/questions.tsv | $(READY)
-	$(BIN)/python training/prepare.py training/work --pairs $(PAIRS)
+training/build/corpus.jsonl: training/prepare.py training/questions.tsv | $(READY)
+	$(BIN)/python training/prepare.py training/build --pairs $(PAIRS)
 
 clean:
 	rm -rf $(VENV) tandem-demo

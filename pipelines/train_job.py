@@ -11,17 +11,17 @@ from pathlib import Path
 import lance
 
 from pipelines.cluster import TallyActor, one_clock, quiet_ray_data, runner, whole_cluster
-from pipelines.config import Config, Queries, Reranker
+from pipelines.config import Config, Queries
 from pipelines.config_train import Card
 from pipelines.errors import UsageError
 from pipelines.gathering import gather, weights_of
 from pipelines.index_job import describe_configured
 from pipelines.mining import asking
-from pipelines.models.load import EncoderSpec, describe_encoder, locate
+from pipelines.models.specs import EncoderSpec
 from pipelines.queries.log import read_log
 from pipelines.queries.outputs import judgements, load_judgements
 from pipelines.queries.texts import Texts
-from pipelines.rerank_job import REAL_MODELS, Job, RerankRequest
+from pipelines.rerank_job import NO_RERANKER, REAL_MODELS, Job, RerankRequest
 from pipelines.resources import Stages, plan_stages
 from pipelines.stage_table import Watch
 from pipelines.storage.places import is_url
@@ -124,10 +124,11 @@ def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
     weights = weights_of(config, log, qrels)
     examples = gather(config, dataset, log, qrels, weights)
     queries = _searching(config)
+    alone = config.reranker.model_copy(update={"model": NO_RERANKER})
     asked = asking(examples)
     tally = TallyActor()
     search = Job(
-        config=config.model_copy(update={"queries": queries, "reranker": Reranker(model="none")}),
+        config=config.model_copy(update={"queries": queries, "reranker": alone}),
         request=RerankRequest(reuse=False),
         models=REAL_MODELS,
         place=place,
@@ -166,14 +167,15 @@ def _start(config: Config, encoder: EncoderSpec) -> tuple[EncoderSpec | StartSpe
     if settings.kind == "encoder":
         if settings.start in (None, ENCODER):
             return encoder, False
-        trusted = settings.start in config.trust.remote_code
-        located = locate(settings.start, None, "encoder", options)
-        return describe_encoder(located, trust_remote_code=trusted), False
+        encoder_settings = config.encoder.model_copy(
+            update={"model": settings.start, "revision": None}
+        )
+        return describe_configured(config.model_copy(update={"encoder": encoder_settings})), False
     if settings.start == ENCODER:
         return encoder, True
     own = config.reranker
     name = settings.start or own.model
-    if name == "none":
+    if name == NO_RERANKER:
         raise UsageError(
             "reranker.model is none; name the model to start from in train.start, or `encoder` "
             "for the bi-encoder's weights."

@@ -33,8 +33,8 @@ def made(tmp_path_factory):
             file.write(json.dumps({"passage": f"Thing {number} is red.", "questions": questions}))
             file.write("\n")
     words = ["--packages", *PACKAGES, "--pairs", str(folder / "pairs.jsonl.gz")]
-    prepare.main([str(folder / "work"), *words])
-    return folder / "work"
+    prepare.main([str(folder / "build"), *words])
+    return folder / "build"
 
 
 def lines(path):
@@ -96,7 +96,7 @@ def test_a_shortened_run(cluster, made, small_scorer, tmp_path, monkeypatch):
     page = yaml.safe_load((ROOT / "training" / "reranker.yaml").read_text(encoding="utf-8"))
     page["train"] |= {"start": str(small_scorer), "queries": 32, "batch": 8, "held_out": 0.2}
     (tmp_path / "training" / "reranker.yaml").write_text(yaml.safe_dump(page))
-    (tmp_path / "training" / "work").symlink_to(made)
+    (tmp_path / "training" / "build").symlink_to(made)
     monkeypatch.chdir(tmp_path)
     for words in commands:
         result = CliRunner().invoke(app, words[1:])
