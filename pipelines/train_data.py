@@ -5,6 +5,7 @@ encode queries -> hold out -> retrieve -> groups, lists, pool
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -48,12 +49,7 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
         settings.seed,
     )
     held = [*parts.tuning, *parts.verdict]
-    if min(len(parts.tuning), len(parts.verdict)) < _LEAST_OF_A_HALF:
-        raise UsageError(
-            f"Of {len(job.examples)} queries {len(held)} can be held out, and two halves of "
-            f"{_LEAST_OF_A_HALF} are needed to judge the model: give more queries, or a larger "
-            "train.held_out."
-        )
+    _require_halves(job, parts.tuning, parts.verdict)
     learnt = mixed(parts.train, job.weights, settings.queries, settings.seed)
     banned = {document for example in held for document in example.positives}
     search, most = asked_by(job.search, held), job.config.reranker.max_chunks
@@ -63,6 +59,7 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
             zip(held, candidates_of(search, held, vectors, most, progress), strict=True)
         )
     ]
+    gone = rejected(search.log)
     search = asked_by(job.search, learnt)
     groups: list[dict[str, object]] = []
     without = 0
@@ -79,6 +76,7 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
         )
     halves = lists[: len(parts.tuning)], lists[len(parts.tuning) :]
     tuning, verdict = ([own for own in half if own["relevant"]] for half in halves)
+    _require_halves(job, tuning, verdict)
     tables = {
         GROUPS_FILE: pa.Table.from_pylist(groups, schema=GROUPS),
         TUNING_FILE: pa.Table.from_pylist(tuning, schema=LISTS),
@@ -87,8 +85,18 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
     if settings.kind == "encoder":
         texts = {key: text for example in held for key, text in example.texts.items()}
         tables[POOL_FILE] = _pool(job, [*tuning, *verdict], texts)
-    gone = rejected(search.log)
+    gone += rejected(search.log)
     work.keep(tables, _facts(parts, learnt, len(groups), without, gone))
+
+
+def _require_halves(job: TrainJob, tuning: Sequence[Any], verdict: Sequence[Any]) -> None:
+    """Both halves of what is held out can say something."""
+    if min(len(tuning), len(verdict)) < _LEAST_OF_A_HALF:
+        raise UsageError(
+            f"Of {len(job.examples)} queries {len(tuning) + len(verdict)} can be held out, and two "
+            f"halves of {_LEAST_OF_A_HALF} are needed to judge the model: give more queries, or a "
+            "larger train.held_out."
+        )
 
 
 def _pool(job: TrainJob, lists: list[dict[str, Any]], texts: dict[str, str]) -> pa.Table:
@@ -101,7 +109,7 @@ def _pool(job: TrainJob, lists: list[dict[str, Any]], texts: dict[str, str]) -> 
 
 
 def _facts(
-    parts: Split, learnt: list[Example], groups: int, without: int, gone: dict[str, int]
+    parts: Split, learnt: list[Example], groups: int, without: int, gone: int
 ) -> dict[str, Any]:
     sources = sorted({example.source for example in learnt})
     return {
@@ -113,5 +121,5 @@ def _facts(
         "without_negatives": without,
         "held_out": len(parts.tuning) + len(parts.verdict),
         "left_out": parts.left_out,
-        "gone": sum(gone.values()),
+        "gone": gone,
     }

@@ -230,6 +230,19 @@ def test_a_group_holds_the_right_passage_and_none_that_may_be_right_too():
     assert group["labels"] == pytest.approx([1, 0, 0])
 
 
+def test_what_copies_the_right_passage_is_not_taken_for_wrong():
+    texts = [
+        "Fill the holes of a table with a value, column by column, and return it.",
+        "Fill the holes of a series with a value, column by column, and return it.",
+        "Fill the holes of a table.",
+    ]
+    own = Candidates(
+        ["d0", "d1", "d2"], np.array([0.5, 0.5, 0.4]), [[text] for text in texts], np.ones(3, bool)
+    )
+    (group,) = groups_of(Example("q", "judgements", {"d0": 1}), own, set(), Train())
+    assert group["docs"] == [texts[0], texts[2]]
+
+
 def test_each_right_passage_weighs_as_its_grade_or_its_clicks_do():
     own = candidates([0.5, 0.5, 0.4])
     example = Example("q", "clicks", {"d0": 9.0, "d1": 3.0})

