@@ -84,7 +84,6 @@ class Train(Section):
         negatives: beside each right passage.
         margin: a candidate whose cosine to the query is higher than the right passage's by more
             than so much may be right, too, and is left out.
-        fused: learn what the fused order lacks: the first stage's scores stand beside the logits.
         first_stage: share of the loss that holds the model to the bi-encoder's ranking.
         temperature: of that ranking's cosines; where the index has another metric, a deviation of
             its scores within the candidates counts as a tenth, here and for `margin`.
@@ -106,7 +105,6 @@ class Train(Section):
     depth: Annotated[int, Field(ge=2)] = 50
     negatives: Positive = 7
     margin: Annotated[float, Field(allow_inf_nan=False)] = 0.1
-    fused: bool = False
     first_stage: Fraction = 0.3
     temperature: AboveZero = 0.05
     max_length: Annotated[int, Field(ge=16)] = 256

