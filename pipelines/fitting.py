@@ -15,6 +15,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from pipelines.errors import ModelError, TandemError
 from pipelines.models.on_node import on_this_node
+from pipelines.progress import Progress
 from pipelines.train.asked import Fit
 from pipelines.train.work import Work
 from pipelines.train_job import TrainJob
@@ -23,8 +24,8 @@ from pipelines.train_job import TrainJob
 _FAILURES = 3
 
 
-def fit_on_cluster(job: TrainJob, work: Work) -> None:
-    """Fit the model, or go on with it, in the folder of work.
+def fit_on_cluster(job: TrainJob, work: Work, progress: Progress) -> None:
+    """Fit the model, or go on with it, in the folder of work; each judgement is told of.
 
     Raises:
         TandemError: a worker failed, or the folder cannot be reached where it runs.
@@ -82,12 +83,26 @@ def fit_on_cluster(job: TrainJob, work: Work) -> None:
     # Ray Train would answer Ctrl-C itself if it ran in the main thread.
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
+    told = len(work.judgements)
     while thread.is_alive():
         thread.join(0.5)
+        for judgement in work.judgements[told:]:
+            progress.say(_sentence(judgement))
+            told += 1
     if failed:
         raise TandemError(f"Fitting failed: {_first_failure(failed[0])}") from failed[0]
     if fault := work.fault:
         raise ModelError(fault)
+
+
+def _sentence(judgement: dict[str, Any]) -> str:
+    """What held out queries said of the model at a step."""
+    figures = [
+        f"{name.replace('_', ' ')} {value:.4f}"
+        for name, value in judgement.items()
+        if name not in ("step", "held_out")
+    ]
+    return f"Step {judgement['step']:,}, on held out queries: {', '.join(figures)}."
 
 
 def _first_failure(error: BaseException) -> str:

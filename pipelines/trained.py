@@ -9,7 +9,6 @@ from typing import Any
 import ray
 
 from pipelines.cluster import run_tasks
-from pipelines.config_file import resolved
 from pipelines.models.load import describe_encoder, describe_scorer, locate
 from pipelines.models.on_node import on_this_node
 from pipelines.report.judged import SIGNIFICANT
@@ -46,7 +45,7 @@ def save_trained(job: TrainJob, work: Work, summary: TrainSummary) -> None:
     summary.output = str(job.output)
     content = json.dumps(asdict(record), indent=2)
     (work.model / RECORD).write_text(f"{content}\n", encoding="utf-8")
-    page = card(summary, job.config.train, resolved(job.config))
+    page = card(summary, job.config)
     (work.model / CARD).write_text(page, encoding="utf-8")
     work.bring(job.output)
 

@@ -67,7 +67,7 @@ def train(
                 interrupt.draining(job.search.tally.stop),
                 progress.track("Fit", "steps", partial(job.search.done, "trained")),
             ):
-                fit_on_cluster(job, work)
+                fit_on_cluster(job, work, progress)
         with clock.stage("judge"):
             save_trained(job, work, summary)
         work.remove()

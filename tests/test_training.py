@@ -118,6 +118,9 @@ def trained(asked, small_scorer):
         result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, (result.output, result.exception)
     summary = TrainSummary(**json.loads((asked / "train.json").read_text()))
+    assert {"Step 0,", f"Step {summary.steps}, on held out"} <= set(
+        re.findall(r"^Step 0,|^Step \d+, on held out", result.output, re.MULTILINE)
+    )
     for said in (summary.verdict, summary.output, "Calibrated: expected error"):
         assert said in result.output
     return summary
@@ -155,8 +158,10 @@ def test_the_model_is_one_of_sentence_transformers_with_a_card(asked, trained):
         trained.models["start_digest"],
         f"{trained.data['held_out']} queries\nwere held out",
         "learning_rate: 0.005",
+        "output: ours\n",
     ):
         assert said in card, said
+    assert str(asked) not in card  # where it was made helps nobody who reads it
 
 
 def test_a_rerank_run_reports_calibrated_probabilities(asked, trained, tmp_path):

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipelines.config_train import Train
+import yaml
+
+from pipelines.config import Config
+from pipelines.config_file import resolved
 
 if TYPE_CHECKING:
     from pipelines.train_summary import TrainSummary
 
 CARD = "README.md"
+_RECIPE = ("chunking", "encoder", "index", "reranker", "train")
 
 
-def card(summary: TrainSummary, settings: Train, recipe: str) -> str:
-    """The page, in Markdown with the hub's header; `recipe` is the configuration, resolved."""
+def card(summary: TrainSummary, config: Config) -> str:
+    """The page, in Markdown with the hub's header."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    settings = config.train
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, undefined=StrictUndefined, autoescape=False)  # noqa: S701 - no HTML
     columns = [name for name in summary.history[0] if name != "held_out"]
@@ -51,8 +56,23 @@ def card(summary: TrainSummary, settings: Train, recipe: str) -> str:
         steps=summary.steps,
         device="GPU" if gpus else "CPU",
         date=f"{datetime.now(UTC):%Y-%m-%d}",
-        recipe=recipe,
+        recipe=_recipe(config),
     )
+
+
+def _recipe(config: Config) -> str:
+    """What made the model what it is, as YAML."""
+    sections = yaml.safe_load(resolved(config))
+    chosen = {name: _without_places(sections[name]) for name in _RECIPE}
+    return yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True).rstrip()
+
+
+def _without_places(value: Any) -> Any:  # noqa: ANN401 - what YAML holds
+    if isinstance(value, dict):
+        return {key: _without_places(own) for key, own in value.items()}
+    if isinstance(value, list):
+        return [_without_places(own) for own in value]
+    return _named(value) if isinstance(value, str) else value
 
 
 def _named(model: str) -> str:

@@ -155,6 +155,11 @@ class _Watcher(TrainerCallback):
         if self._agreed(state.is_world_process_zero and self._ask()):
             self.stopped = control.should_save = control.should_training_stop = True
 
+    def on_evaluate(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ANN401
+        if state.is_world_process_zero:
+            found = _figures(known["metrics"])
+            self._place.note_judgement({"step": state.global_step, **found})
+
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
         if state.is_world_process_zero:
             self._place.complete(state.global_step)
@@ -173,12 +178,17 @@ def _history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for entry in log:
         own = found.setdefault(entry["step"], {"step": entry["step"]})
-        own |= {
-            key.removeprefix("eval_"): round(value, 4)
-            for key, value in entry.items()
-            if key == "loss" or (key.startswith("eval_") and not key.endswith(_TIMES))
-        }
+        own |= _figures(entry) | {key: round(entry[key], 4) for key in ("loss",) if key in entry}
     return [own for _, own in sorted(found.items()) if f"{_METRIC}" in own]
+
+
+def _figures(entry: dict[str, Any]) -> dict[str, float]:
+    """What a judgement says, by the names that a summary has for it."""
+    return {
+        key.removeprefix("eval_"): round(value, 4)
+        for key, value in entry.items()
+        if key.startswith("eval_") and not key.endswith(_TIMES)
+    }
 
 
 def _has_bfloat16(gpu: bool) -> bool:

@@ -21,7 +21,7 @@ GROUPS_FILE, TUNING_FILE, VERDICT_FILE, POOL_FILE = (
 )
 _FACTS, _FITTED, _COMPLETE = "facts.json", "fitted.json", "complete"
 _KEY_CHARACTERS = 12
-_FAULT = "fault.json"
+_FAULT, _JUDGED = "fault.json", "judged.jsonl"
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,20 @@ class Work:
     def complete(self, step: int) -> None:
         """Note that the checkpoint of a step is whole."""
         (self.checkpoints / f"checkpoint-{step}" / _COMPLETE).touch()
+
+    def note_judgement(self, figures: dict[str, Any]) -> None:
+        """Note what held out queries said of the model at a step."""
+        with (self.folder / _JUDGED).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(figures) + "\n")
+
+    @property
+    def judgements(self) -> list[dict[str, Any]]:
+        """What they said so far, those of earlier runs first."""
+        try:
+            text = (self.folder / _JUDGED).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     @property
     def fitted(self) -> dict[str, Any] | None:
