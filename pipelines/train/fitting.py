@@ -178,7 +178,9 @@ def _history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for entry in log:
         own = found.setdefault(entry["step"], {"step": entry["step"]})
-        own |= _figures(entry) | {key: round(entry[key], 4) for key in ("loss",) if key in entry}
+        own |= _figures(entry)
+        if "loss" in entry:
+            own["loss"] = round(entry["loss"], 4)
     return [own for _, own in sorted(found.items()) if f"{_METRIC}" in own]
 
 
