@@ -29,7 +29,7 @@ _ADDRESS = "http://127.0.0.1:8265"
 def submit(
     command: Annotated[
         str,
-        typer.Argument(metavar="COMMAND", help="plan, index, publish, rerank or evaluate."),
+        typer.Argument(metavar="COMMAND", help="plan, index, publish, rerank, evaluate or train."),
     ],
     words: Annotated[
         list[str] | None,

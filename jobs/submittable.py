@@ -19,6 +19,7 @@ from jobs.train import train
 from pipelines.config import Config
 from pipelines.config_file import load_config
 from pipelines.errors import UsageError
+from pipelines.storage.places import is_url
 from pipelines.submission.upload import DELETE_FILE
 
 _INDEX = ("corpus.paths", "encoder.model", "table.uri")
@@ -111,12 +112,11 @@ def _checked(config: Config, given: Mapping[str, Any], opens: tuple[str, ...]) -
         )
     if "corpus.paths" in opens and delete is None:
         config.require_corpus()
-    if "queries.qrels" in opens:
+    if "output.path" in opens:
         config.require_queries()
-    # A default counts from the working directory, which on the cluster is a copy that goes.
-    # Defaults count from the working directory, which the nodes do not have.
-    if "://" not in config.output.path:
-        output = config.output.model_copy(update={"path": str(Path.cwd() / config.output.path)})
-        config = config.model_copy(update={"output": output})
+    # Defaults count from the working directory, which on the cluster is a copy that goes.
+    output = config.output
+    if not is_url(output.path):
+        output = output.model_copy(update={"path": str(Path.cwd() / output.path)})
     trained = config.train.model_copy(update={"output": str(Path.cwd() / config.train.output)})
-    return config.model_copy(update={"train": trained})
+    return config.model_copy(update={"output": output, "train": trained})

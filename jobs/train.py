@@ -48,6 +48,8 @@ def show_train(summary: TrainSummary) -> None:
     )
     say = stdout().print
     say(f"{summary.verdict}", soft_wrap=True)
+    if summary.fusion_weight is not None:
+        say(f"Fused are the cosine and {summary.fusion_weight:.3g} times the logit.")
     if found := summary.calibration:
         say(
             f"Calibrated: expected error {found['expected_error']:.3f}; best taken for right from "

@@ -89,6 +89,11 @@ def parse_config(raw: dict[str, Any]) -> Config:
         if url and (scheme not in STORES or not rest.partition("/")[0]):
             stores = " or ".join(f"{store}://bucket/…" for store in STORES)
             raise UsageError(f"{key} is {value!r}; a path is allowed, or {stores}.")
+    if is_url(config.train.output):
+        raise UsageError(
+            f"train.output is {config.train.output!r}; a folder is allowed that all nodes reach. "
+            "`tandem models fetch FOLDER --to URL` then brings the model into a store."
+        )
     if config.queries and (config.queries.format == "trec") != (config.queries.topics is not None):
         raise UsageError(
             "queries.topics names the file with the topics' texts; queries.format trec needs it, "

@@ -28,6 +28,7 @@ def fit_on_cluster(job: TrainJob, work: Work, progress: Progress) -> None:
     """Fit the model, or go on with it, in the folder of work; each judgement is told of.
 
     Raises:
+        ModelError: the model cannot be fitted like this; what it learnt, if anything, is kept.
         TandemError: a worker failed, or the folder cannot be reached where it runs.
     """
     stages, search, settings = job.workers, job.search, job.config.train
@@ -92,6 +93,8 @@ def fit_on_cluster(job: TrainJob, work: Work, progress: Progress) -> None:
     if failed:
         raise TandemError(f"Fitting failed: {_first_failure(failed[0])}") from failed[0]
     if fault := work.fault:
+        if work.last_checkpoint() is None:
+            work.drop()
         raise ModelError(fault)
 
 

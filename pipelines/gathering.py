@@ -21,6 +21,7 @@ from pipelines.report.metrics import Qrels
 from pipelines.storage.objects import ObjectPath
 from pipelines.storage.places import AnyPath, located
 from pipelines.storage.reading import arrow_file
+from pipelines.table.rows_at import addresses_of, rows_at
 from pipelines.train.examples import (
     SOURCES,
     Example,
@@ -57,6 +58,11 @@ def weights_of(config: Config, log: Log | None, qrels: Qrels) -> dict[Source, fl
         "teacher": "train.runs names no output folder of `tandem rerank`",
     }
     asked = config.train.sources.model_dump()
+    if asked["teacher"] and config.train.kind == "encoder":
+        raise UsageError(
+            f"train.sources.teacher is {asked['teacher']:g}, and train.kind is encoder; the scores "
+            "of a teacher train a reranker."
+        )
     there["teacher"] = bool(asked["teacher"]) and bool(config.train.runs)
     for name in SOURCES:
         if asked[name] and not there[name]:
@@ -70,6 +76,11 @@ def weights_of(config: Config, log: Log | None, qrels: Qrels) -> dict[Source, fl
         raise UsageError(
             "train.sources gives every source the weight 0; there is nothing to learn."
         )
+    if not any(weight for name, weight in found.items() if name != "teacher"):
+        raise UsageError(
+            "train.sources leaves the teacher alone, whose queries have no right passage to judge "
+            "the model by: give another source a weight, such as passages."
+        )
     return found
 
 
@@ -79,8 +90,9 @@ def gather(
     log: Log | None,
     qrels: Qrels,
     weights: dict[Source, float],
+    where: pc.Expression | None = None,
 ) -> list[Example]:
-    """All examples of the sources that have a weight.
+    """All examples of the sources that have a weight; queries are made of what meets `where`.
 
     Raises:
         InputMissing: a run's training data are not there.
@@ -93,7 +105,7 @@ def gather(
         "clicks": lambda: [] if log is None else clicked_examples(log),
         "triplets": lambda: _written(config, dataset, TRIPLETS, triplet_examples),
         "teacher": lambda: _written(config, dataset, LISTS, taught_examples),
-        "passages": lambda: _made(config, dataset, max(round(settings.queries * share), 1)),
+        "passages": lambda: _made(config, dataset, max(round(settings.queries * share), 1), where),
     }
     found: list[Example] = []
     for source in SOURCES:
@@ -155,15 +167,17 @@ def _documents_of(dataset: lance.LanceDataset, passages: set[str]) -> dict[str, 
     return found
 
 
-def _made(config: Config, dataset: lance.LanceDataset, wanted: int) -> list[Example]:
+def _made(
+    config: Config, dataset: lance.LanceDataset, wanted: int, where: pc.Expression | None
+) -> list[Example]:
     """Queries made of some documents, so many if there are."""
-    seed, columns = config.train.seed, ["doc_id", "title", "text"]
-    ordinals = dataset.to_table(columns=["ordinal"])["ordinal"].to_numpy()
-    first = np.random.default_rng(seed).permutation(np.flatnonzero(ordinals == 0))
+    seed, begins = config.train.seed, pc.field("ordinal") == 0
+    there = addresses_of(dataset, begins if where is None else begins & where)
+    order = np.random.default_rng(seed).permutation(there)
     found: list[Example] = []
-    for start in range(0, len(first), _TRIED):
-        places = np.sort(first[start : start + _TRIED])
-        chunks: list[dict[str, Any]] = dataset.take(places.tolist(), columns=columns).to_pylist()
+    for start in range(0, len(order), _TRIED):
+        rows = rows_at(dataset, order[start : start + _TRIED], ["doc_id", "title", "text"])
+        chunks: list[dict[str, Any]] = rows.to_pylist()
         found += made_examples(chunks, config.train.made, seed)
         if len(found) >= wanted:
             break

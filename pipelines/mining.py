@@ -1,11 +1,11 @@
-"""The data of a training: of each query the candidates of `live`, as groups and as held out lists.
+"""What a training compares: the candidates of `live` for each query, with their passages.
 
-encode queries -> retrieve -> fetch passages -> split -> groups, lists
+encode queries -> retrieve -> fetch passages -> first stage -> candidates
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.corpus.identity import passage
 from pipelines.progress import Progress
 from pipelines.queries.candidates import SOURCES as FROM
 from pipelines.queries.log import Ints, Log
@@ -85,9 +84,7 @@ class QueryVectors:
 
     def of_length_one(self) -> Vectors:
         """That of each query, (queries, dimension)."""
-        lengths = np.linalg.norm(self._vectors, axis=1, keepdims=True)
-        unit: Vectors = (self._vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
-        return unit[self._texts.of_query]
+        return of_length_one(self._vectors)[self._texts.of_query]
 
     def of(self, texts: pa.Array) -> Vectors:
         """Those of some of the texts, (texts, dimension)."""
@@ -96,12 +93,27 @@ class QueryVectors:
         return chosen
 
 
+def of_length_one(vectors: Vectors) -> Vectors:
+    """Vectors (n, dimension) divided by their lengths."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+    return unit
+
+
 def candidates_of(
-    job: Job, examples: Sequence[Example], known: QueryVectors, chunks: int, progress: Progress
+    job: Job,
+    examples: Sequence[Example],
+    known: QueryVectors,
+    progress: Progress,
+    aggregate: Aggregate = "max",
+    chunks: int = 1,
+    *,
+    vectors_too: bool = False,
 ) -> Iterator[Candidates]:
     """The candidates of each example, in their order; the job's log asks these.
 
-    Of each candidate the `chunks` nearest passages are read, the nearest first.
+    Of each candidate the nearest passage is read, or those that `aggregate` and `chunks` have a
+    rerank run score. With `vectors_too` it comes with the vector of the first of them.
     """
     vectors = known.of(job.texts.values)
     with progress.track("Retrieve", "queries", partial(job.done, "retrieve")):
@@ -112,7 +124,11 @@ def candidates_of(
         fetched = mapped(job, documents, DOCUMENTS_A_TASK, FetchTexts(job.dataset), "fetch")
     passages = Passages.of(fetched)
     first_stage = first_stage_of(job, found, passages, vectors)
-    chosen = _nearest_chunks(job, first_stage, passages, vectors, chunks)
+    chosen = _chunks_read(job, first_stage, passages, vectors, aggregate, chunks)
+    # Their rows are those of the passages.
+    own_vectors = (
+        of_length_one(vectors_of_documents(job, documents).vectors) if vectors_too else None
+    )
     titles, texts = (passages.chunks[name].to_pylist() for name in ("title", "text"))
     own_scores = _scores_of_rests(job, examples, vectors)
     queries = first_stage["query"].to_numpy()
@@ -120,7 +136,7 @@ def candidates_of(
     names = passages.documents.take(first_stage["document"].combine_chunks()).to_pylist()
     scores = first_stage["first_score"].to_numpy()
     retrieved = first_stage["source"].to_numpy() != FROM.index("logged")
-    metric = job.config.index.metric
+    metric, held = job.config.index.metric, set(passages.documents.to_pylist())
     for number, example in enumerate(examples):
         rows = slice(int(bounds[number]), int(bounds[number + 1]))
         near, found_here = scores[rows].astype(np.float64), retrieved[rows].copy()
@@ -136,7 +152,15 @@ def candidates_of(
                 # Only what was cut from it may have brought it among those that were found.
                 last = scores[rows][found_here].min(initial=np.inf)
                 near[place], found_here[place] = own_score, own_score >= last
-        own = Candidates(names[rows], _as_cosines(near, metric), read, found_here)
+        nearest = [own[0] for own in chosen[rows]]
+        own = Candidates(
+            names[rows],
+            _as_cosines(near, metric),
+            read,
+            found_here,
+            None if own_vectors is None else own_vectors[nearest],
+            held.intersection(example.documents),
+        )
         yield own.ordered()
 
 
@@ -149,39 +173,15 @@ def _as_cosines(scores: Floats, metric: str) -> Floats:
     return scaled
 
 
-def sample_of_passages(dataset: lance.LanceDataset, wanted: int, seed: int) -> pa.Table:
-    """Some chunks of a version, with `doc_id` and `text`."""
-    rows = dataset.count_rows()
-    places = np.random.default_rng(seed).choice(rows, min(wanted, rows), replace=False)
-    taken = dataset.take(np.sort(places).tolist(), columns=["doc_id", "title", "text"])
-    return _as_pool(taken)
-
-
-def passages_of(job: Job, doc_ids: Sequence[str], texts: Mapping[str, str]) -> pa.Table:
-    """All chunks of some documents, with `doc_id` and `text`; `texts` stand for their own."""
-    documents = distinct_ids(pa.array([key for key in doc_ids if key not in texts], pa.string()))
-    chunks = _as_pool(mapped(job, documents, DOCUMENTS_A_TASK, FetchTexts(job.dataset), "fetch"))
-    own = [key for key in doc_ids if key in texts]
-    more = pa.table(
-        {
-            "doc_id": pa.array(own, pa.string()),
-            "text": pa.array([texts[key] for key in own], pa.string()),
-        }
-    )
-    return pa.concat_tables([chunks, more])
-
-
-def _as_pool(chunks: pa.Table) -> pa.Table:
-    rows = chunks.select(["doc_id", "title", "text"]).to_pylist()
-    texts = [passage(row["title"], row["text"]) for row in rows]
-    return pa.table({"doc_id": chunks["doc_id"], "text": pa.array(texts, pa.string())})
-
-
-def _nearest_chunks(
-    job: Job, first_stage: pa.Table, passages: Passages, vectors: Vectors, most: int
+def _chunks_read(
+    job: Job,
+    first_stage: pa.Table,
+    passages: Passages,
+    vectors: Vectors,
+    aggregate: Aggregate,
+    most: int,
 ) -> list[list[int]]:
-    """Of each candidate the chunks that a rerank run would score, and one at least."""
-    aggregate: Aggregate = job.config.reranker.aggregate if most > 1 else "max"
+    """Of each candidate the chunks that a rerank run would score."""
     long = long_documents(first_stage, passages, aggregate, most)
     near, chunks = None, None
     if long.num_rows:
@@ -223,6 +223,6 @@ def asked_by(job: Job, examples: Sequence[Example]) -> Job:
     return replace(job, log=log, texts=Texts.of(log))
 
 
-def rejected(log: Log) -> int:
-    """How many documents that something was known of are gone."""
-    return sum(table.num_rows for table in log.rejects)
+def gone_of(log: Log) -> set[str]:
+    """The documents that something was known of, and that the table does not hold."""
+    return {name for table in log.rejects for name in table["doc_id"].to_pylist()}

@@ -36,6 +36,7 @@ from pipelines.report.pages import (
 )
 from pipelines.rerank_job import Job
 from pipelines.summary import RerankSummary
+from pipelines.train.record import read_as
 
 _DOCUMENTS_A_READ = 512
 _TOP = 10
@@ -66,11 +67,29 @@ def rerank_page(
         scores=_scores(ranked, relevant if judgement else None),
         displacement=_displacement(found.orders),
         lengths=lengths,
-        calibration=job.trained.sentence,
+        calibration=_calibration(job),
+        fusion=_fusion(job, ranked),
         explorer=explorer_of(job.log, ranked, found, texts),
         cost=_cost(summary),
         stages=tuple(summary.stages or ()),
         quarantine=Quarantined(quarantine.by_reason(rejects), examples(rejects)),
+    )
+
+
+def _calibration(job: Job) -> str | None:
+    if job.scorer is None:
+        return None
+    return job.trained.sentence(read_as(job.config.reranker, job.scorer.max_length))
+
+
+def _fusion(job: Job, ranked: Ranked) -> str | None:
+    if ranked.fused is None:
+        return None
+    if ranked.weight is None:
+        return "Fused: both stages' scores, each standardised within its list, added."
+    return (
+        f"Fused: the cosine of the search and {ranked.weight:.3g} times the logit, as the "
+        "reranker's training found."
     )
 
 

@@ -114,6 +114,17 @@ class Job:
         known = None if self.scorer is None else read_record(self.scorer.folder)
         return known or Record("reranker", helps=True, verdict="")
 
+    @cached_property
+    def fusion_weight(self) -> float | None:
+        """What a logit counts beside a cosine of the search, as the reranker's training found.
+
+        None where it found nothing, or where first-stage scores are none of these cosines.
+        """
+        queries = self.config.require_queries()
+        if queries.candidates == "logged" or queries.hybrid or self.config.index.metric != "cosine":
+            return None
+        return self.trained.weight_beside(self.encoder.fingerprint)
+
     def done(self, name: str) -> tuple[float, float]:
         """How many rows of a stage are worked on, and of how many."""
         sums = self.tally.read()
@@ -143,6 +154,8 @@ class Job:
         said = "" if self.trained.helps else f"\nBEWARE: {self.trained.verdict}"
         if self.trained.helps and self.trained.recommended:
             said = f" Its training recommends the {self.trained.recommended} order."
+        if self.fusion_weight is not None:
+            said += f" Fused are the cosine and {self.fusion_weight:.3g} times the logit."
         return f"\nReranking with {self.scorer.name} {chosen}.{ids[self.same_ids]}{said}"
 
     def describe(self, summary: RerankSummary) -> None:
@@ -156,6 +169,7 @@ class Job:
                 "reranker_digest": self.scorer.fingerprint,
                 "label": self.scorer.label,
                 "max_length": self.scorer.max_length,
+                "fusion_weight": self.fusion_weight,
             }
         if self.searches:
             summary.models |= {

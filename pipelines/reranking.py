@@ -157,9 +157,10 @@ def _rank(
     scores, best = document_logits(selection, logits, first_stage.num_rows, aggregate)
     chunk = pa.array(best, mask=best < 0)
     ranks = first_stage["first_rank"].to_numpy().astype(np.int64)
-    fused = fuse(ranked.queries, ranks, first_stage["first_score"].to_numpy(), scores)
+    firsts, weight = first_stage["first_score"].to_numpy(), job.fusion_weight
+    fused = fuse(ranked.queries, ranks, firsts, scores, weight)
     ids = passages.chunks["chunk_id"].combine_chunks().take(chunk)
-    return replace(ranked, logits=scores, chunk_ids=ids, fused=fused)
+    return replace(ranked, logits=scores, chunk_ids=ids, fused=fused, weight=weight)
 
 
 def _count_pairs(summary: RerankSummary, job: Job, selection: Selection, queries: Ints) -> None:

@@ -15,20 +15,16 @@ from pipelines.mining import (
     QueryVectors,
     asked_by,
     candidates_of,
-    passages_of,
-    rejected,
-    sample_of_passages,
+    gone_of,
 )
 from pipelines.progress import Progress
-from pipelines.train.examples import Example, mixed
+from pipelines.train.examples import Example, mixed, one_of_each
 from pipelines.train.groups import GROUPS, LISTS, groups_of, list_of
-from pipelines.train.searching import POOL
 from pipelines.train.split import Split, split
 from pipelines.train.work import GROUPS_FILE, POOL_FILE, TUNING_FILE, VERDICT_FILE, Work
 from pipelines.train_job import TrainJob
+from pipelines.train_pool import pool
 
-# Beside what is right or near, the pool that a bi-encoder searches holds so many chunks.
-_POOL_CHUNKS = 5000
 _LEAST_OF_A_HALF = 2
 
 
@@ -48,25 +44,37 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
         settings.held_out_queries,
         settings.seed,
     )
-    held = [*parts.tuning, *parts.verdict]
-    _require_halves(job, parts.tuning, parts.verdict)
+    tunes, judges = one_of_each(parts.tuning), one_of_each(parts.verdict)
+    held = [*tunes, *judges]
+    _require_halves(job, tunes, judges)
     learnt = mixed(parts.train, job.weights, settings.queries, settings.seed)
+    if not learnt:
+        raise UsageError(
+            f"Of {len(job.examples)} queries none is left to learn from: {len(held)} are held out, "
+            "and the others are like these. Give more queries, or a smaller train.held_out."
+        )
     banned = {document for example in held for document in example.positives}
-    search, most = asked_by(job.search, held), job.config.reranker.max_chunks
+    rights: dict[str, set[str]] = {}
+    for example in job.examples:
+        rights.setdefault(example.query, set()).update(example.positives)
+    search, reranker = asked_by(job.search, held), job.config.reranker
+    read = (reranker.aggregate, reranker.max_chunks)
     lists = [
         list_of(example, own, f"h{number}", settings.depth)
         for number, (example, own) in enumerate(
-            zip(held, candidates_of(search, held, vectors, most, progress), strict=True)
+            zip(held, candidates_of(search, held, vectors, progress, *read), strict=True)
         )
     ]
-    gone = rejected(search.log)
+    gone = gone_of(search.log)
     search = asked_by(job.search, learnt)
     groups: list[dict[str, object]] = []
     without = 0
     for example, own in zip(
-        learnt, candidates_of(search, learnt, vectors, 1, progress), strict=True
+        learnt,
+        candidates_of(search, learnt, vectors, progress, vectors_too=True),
+        strict=True,
     ):
-        made = groups_of(example, own, banned, settings)
+        made = groups_of(example, own, banned | rights[example.query], settings)
         groups += made
         without += not made
     if len(groups) < settings.batch:
@@ -74,7 +82,7 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
             f"{len(groups)} groups are no batch of {settings.batch}: give more queries, a smaller "
             "train.batch, or a larger train.depth or train.margin."
         )
-    halves = lists[: len(parts.tuning)], lists[len(parts.tuning) :]
+    halves = lists[: len(tunes)], lists[len(tunes) :]
     tuning, verdict = ([own for own in half if own["relevant"]] for half in halves)
     _require_halves(job, tuning, verdict)
     tables = {
@@ -84,9 +92,9 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
     }
     if settings.kind == "encoder":
         texts = {key: text for example in held for key, text in example.texts.items()}
-        tables[POOL_FILE] = _pool(job, [*tuning, *verdict], texts)
-    gone += rejected(search.log)
-    work.keep(tables, _facts(parts, learnt, len(groups), without, gone))
+        tables[POOL_FILE] = pool(job, [*tuning, *verdict], texts)
+    gone |= gone_of(search.log)
+    work.keep(tables, _facts(parts, learnt, len(groups), without, len(gone)))
 
 
 def _require_halves(job: TrainJob, tuning: Sequence[Any], verdict: Sequence[Any]) -> None:
@@ -97,15 +105,6 @@ def _require_halves(job: TrainJob, tuning: Sequence[Any], verdict: Sequence[Any]
             f"halves of {_LEAST_OF_A_HALF} are needed to judge the model: give more queries, or a "
             "larger train.held_out."
         )
-
-
-def _pool(job: TrainJob, lists: list[dict[str, Any]], texts: dict[str, str]) -> pa.Table:
-    """What held out queries search: all that is right or near, and others at random."""
-    near = {key for own in lists for key in (*own["doc_ids"], *own["relevant"])}
-    chunks = passages_of(job.search, sorted(near), texts)
-    others = sample_of_passages(job.search.dataset, _POOL_CHUNKS, job.config.train.seed)
-    more = [row for row in others.to_pylist() if row["doc_id"] not in near]
-    return pa.concat_tables([chunks.cast(POOL), pa.Table.from_pylist(more, schema=POOL)])
 
 
 def _facts(

@@ -24,7 +24,6 @@ from pipelines.queries.texts import Texts
 from pipelines.rerank_job import NO_RERANKER, REAL_MODELS, Job, RerankRequest
 from pipelines.resources import Stages, plan_stages
 from pipelines.stage_table import Watch
-from pipelines.storage.places import is_url
 from pipelines.summary import require_writable
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live, require_same_encoder
@@ -63,7 +62,7 @@ class TrainJob:
     key: str
 
     def announcement(self) -> str:
-        """What the run is about to do, in two sentences."""
+        """What the run is about to do, in two or three sentences."""
         settings = self.config.train
         counts = {
             source: sum(example.source == source for example in self.examples)
@@ -71,9 +70,16 @@ class TrainJob:
         }
         listed = ", ".join(f"{count:,} of {source}" for source, count in counts.items() if count)
         head = " with a new head" if self.new_head else ""
+        queries = self.config.queries
+        unseen = ""
+        if self.weights["clicks"] and queries is not None and queries.candidates == "retrieved":
+            unseen = (
+                "\nAll clicks count alike: what a line of the log showed is read where "
+                "queries.candidates is logged or both."
+            )
         return (
             f"Training a {settings.kind} from {self.start.name}{head}, into {self.output}.\n"
-            f"{len(self.examples):,} queries to learn from: {listed}."
+            f"{len(self.examples):,} queries to learn from: {listed}.{unseen}"
         )
 
 
@@ -87,14 +93,9 @@ def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
     for library in _LIBRARIES:
         if find_spec(library) is None:
             raise UsageError(f"Training needs {library}: pip install 'tandem-retrieval[train]'.")
-    if is_url(settings.output):
-        raise UsageError(
-            f"train.output is {settings.output!r}; a folder is allowed that all nodes reach. "
-            "`tandem models fetch FOLDER --to URL` then brings the model into a store."
-        )
     output = Path(settings.output).resolve()
     require_writable(output / "model.safetensors", "train.output")
-    require_writable(output.with_name(f".{output.name}.new"), "train.output")
+    require_writable(output.with_name(f".{output.name}.new") / "config.json", "train.output")
     _require_model_folder(output)
     quiet_ray_data()
     place, cluster = Place.of(config.table), whole_cluster()
@@ -114,16 +115,18 @@ def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
     encoder = describe_configured(config)
     require_same_encoder(fingerprints_of(dataset.schema), encoder.fingerprint, encoder.name)
     start, new_head = _start(config, encoder)
-    if output == Path(start.folder).resolve():
-        raise UsageError(
-            f"train.output is {settings.output}, the model that training starts from; name another."
-        )
+    for folder, used in ((start.folder, "training starts from"), (encoder.folder, "finds here")):
+        if output == Path(folder).resolve():
+            raise UsageError(
+                f"train.output is {settings.output}, the model that {used}; name another."
+            )
     path = judgements(config) if config.queries else None
     qrels = load_judgements(path) if path else {}
     log = None if config.queries is None else read_log(config.queries, None, runner(encoding))
     weights = weights_of(config, log, qrels)
-    examples = gather(config, dataset, log, qrels, weights)
     queries = _searching(config)
+    where = conditions(queries.filter, dataset.schema)
+    examples = gather(config, dataset, log, qrels, weights, where)
     alone = config.reranker.model_copy(update={"model": NO_RERANKER})
     asked = asking(examples)
     tally = TallyActor()
@@ -136,7 +139,7 @@ def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
         log=asked,
         texts=Texts.of(asked),
         qrels={},
-        where=conditions(queries.filter, dataset.schema),
+        where=where,
         encoder=encoder,
         scorer=None,
         scores=None,

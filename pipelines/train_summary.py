@@ -27,6 +27,7 @@ class TrainSummary:
         figures: the measures of the verdict's queries by arm.
         comparisons: every other arm with the first, as in an evaluation.
         recommended: the arm that was best where the model was chosen; None of a bi-encoder.
+        fusion_weight: what a logit counts beside a cosine in the fused order; None: standardised.
         calibration: temperature, offset, threshold and expected calibration error.
         output: the folder of the model.
         resources: who fitted it.
@@ -46,6 +47,7 @@ class TrainSummary:
     figures: dict[str, dict[str, float]] = field(default_factory=dict)
     comparisons: dict[str, Any] = field(default_factory=dict)
     recommended: str | None = None
+    fusion_weight: float | None = None
     calibration: dict[str, float] | None = None
     output: str | None = None
     resources: dict[str, Any] = field(default_factory=dict)

@@ -11,13 +11,14 @@ import ray
 from pipelines.cluster import run_tasks
 from pipelines.models.load import describe_encoder, describe_scorer, locate
 from pipelines.models.on_node import on_this_node
+from pipelines.models.specs import ScorerSpec
 from pipelines.report.judged import SIGNIFICANT
 from pipelines.report.significance import Comparison, compare
 from pipelines.storage.stores import Options
 from pipelines.train.calibration import best_threshold, calibrate, calibration_error
 from pipelines.train.card import CARD, card
-from pipelines.train.judging import ARMS, Judged, judge_reranker
-from pipelines.train.record import RECORD, Record
+from pipelines.train.judging import ARMS, judge_logits, score_lists, weight_for
+from pipelines.train.record import RECORD, Record, read_as
 from pipelines.train.searching import Found, search_held_out
 from pipelines.train.work import POOL_FILE, TUNING_FILE, VERDICT_FILE, Work
 from pipelines.train_job import TrainJob
@@ -40,8 +41,10 @@ def save_trained(job: TrainJob, work: Work, summary: TrainSummary) -> None:
     located = locate(str(work.model), None, "encoder" if record.kind == "encoder" else "scorer")
     describe = describe_encoder if record.kind == "encoder" else describe_scorer
     trusted = job.start.trust_remote_code
-    digest = describe(located, trust_remote_code=trusted).fingerprint
-    summary.models["trained_digest"] = digest
+    found = describe(located, trust_remote_code=trusted)
+    summary.models["trained_digest"] = found.fingerprint
+    if record.calibration is not None and isinstance(found, ScorerSpec):
+        record = replace(record, read_as=read_as(job.config.reranker, found.max_length))
     summary.output = str(job.output)
     content = json.dumps(asdict(record), indent=2)
     (work.model / RECORD).write_text(f"{content}\n", encoding="utf-8")
@@ -51,26 +54,31 @@ def save_trained(job: TrainJob, work: Work, summary: TrainSummary) -> None:
 
 
 def _reranker(job: TrainJob, work: Work, summary: TrainSummary) -> Record:
-    """Judge a reranker: the tuning half recommends an arm and calibrates, the other half judges."""
+    """Judge a reranker by one half; the tuning half recommends an arm, fuses and calibrates."""
     asked = [work.read(name) for name in (TUNING_FILE, VERDICT_FILE)]
     known = {
         "aggregate": job.config.reranker.aggregate,
         "max_length": job.config.reranker.max_length,
     }
-    tuning, verdict = _on_a_worker(
-        job, judge_reranker, [(str(work.model), one) for one in asked], known
+    logits = _on_a_worker(job, score_lists, [(str(work.model), one) for one in asked], known)
+    wanted = job.config.train.fusion_weight
+    weight = weight_for(asked[0], logits[0], job.config.index.metric, wanted)
+    tuning, judged = (
+        judge_logits(lists, own, weight) for lists, own in zip(asked, logits, strict=True)
     )
-    judged: Judged = verdict
     judgement = judged.judgement
     summary.figures = judgement.means
     summary.comparisons = {arm: asdict(one) for arm, one in judgement.comparisons.items()}
     arm = tuning.best
     learnt: dict[str, Any] = {}
+    if weight is not None:
+        learnt["fusion"] = {"weight": weight, "encoder": job.search.encoder.fingerprint}
+        summary.fusion_weight = weight
     if found := calibrate(tuning.logits, tuning.relevant):
         likely = found.probabilities(judged.logits)
         threshold = best_threshold(found.probabilities(tuning.logits), tuning.relevant)
         error = calibration_error(likely, judged.relevant)
-        learnt = {"calibration": found, "threshold": threshold, "calibration_error": error}
+        learnt |= {"calibration": found, "threshold": threshold, "calibration_error": error}
         summary.calibration = asdict(found) | {"threshold": threshold, "expected_error": error}
     if arm == ARMS[0]:
         sentence = (

@@ -36,6 +36,7 @@ def train(
 
     Raises:
         UsageError: the configuration names what does not exist or cannot be; nothing was written.
+        ModelError: a model cannot be fitted, or not like this.
         TableHeld: another run trains into the folder.
         Interrupted: a signal came; what was learnt is kept.
     """

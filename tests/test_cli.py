@@ -177,6 +177,14 @@ def test_the_commented_configuration_is_valid_and_shows_the_defaults(tmp_path):
     for section in full:
         if section not in ("corpus", "queries"):
             assert full[section] == plain[section], section
+            assert _keys(shown[section]) == _keys(full[section]), section
+
+
+def _keys(values):
+    """The keys of a section, and those of the sections in it."""
+    return {name: _keys(own) for name, own in values.items() if isinstance(own, dict) and own} | {
+        name: None for name, own in values.items() if not (isinstance(own, dict) and own)
+    }
 
 
 def readme_commands():
@@ -203,6 +211,8 @@ def test_every_command_of_the_readme_runs(cluster, tmp_path, monkeypatch, demo):
     from pipelines.bench.sizes import Sample, Tries
 
     commands = readme_commands()
+    trainings = [line for line in commands if line.split()[1] == "train"]
+    assert trainings == ["tandem train tandem.yaml --set train.output=models/ours"]
     assert {line.split()[1] for line in commands} >= {
         "init", "plan", "index", "rerank", "evaluate", "search", "versions", "quarantine",
         "rollback", "publish", "demo", "bench", "models", "submit", "train",

@@ -48,7 +48,8 @@ train:
   {kind: reranker, start: null, output: models/trained, runs: [], queries: 20000, depth: 50,
    sources: {judgements: null, clicks: null, triplets: null, teacher: null, passages: null},
    made: {styles: [title, sentence, keywords], openings: [], least_characters: 100},
-   negatives: 7, margin: 0.1, first_stage: 0.3, temperature: 0.05, max_length: 256,
+   negatives: 7, margin: 0.1, first_stage: 0.3, temperature: 0.05,
+   fusion_weight: auto, max_length: 256,
    epochs: 1.0, batch: 16, learning_rate: 5.0e-5, warmup: 0.1, weights: float32, frozen_layers: 0,
    dtype: auto, held_out: 0.1, held_out_queries: 400, evaluate_every: auto, patience: 4, seed: 0,
    card: {licence: null, language: null, data: null, intended_use: null}}

@@ -55,6 +55,9 @@ def test_what_the_configuration_names_is_learnt_from_and_passages_only_alone(ask
     assert {one.source for one in alone} == {"passages"}
     both = gathered(asked({**short, "sources": {"passages": 1}}), QRELS)
     assert {one.source for one in both} == {"judgements", "passages"}
+    # Where the log's lists are not read every click counts alike.
+    unseen = gathered(asked({}, columns={"clicks": "clicked"}))
+    assert [one.positives for one in unseen] == [{"d001": 1.0}]
     none = asked({"sources": {"clicks": 0}}, **clicks)
     assert {one.source for one in gathered(none, QRELS)} == {"judgements"}
 
@@ -99,5 +102,11 @@ def test_runs_and_sources_that_are_not_there(asked, tmp_path):
         gathered(asked({"runs": [str(tmp_path / "nowhere")]}))
     with pytest.raises(UsageError, match=r"train\.sources\.judgements is 1, and queries\.qrels"):
         gathered(asked({"sources": {"judgements": 1}}))
+    teacher = {"runs": [str(tmp_path)], "sources": {"teacher": 1}}
+    with pytest.raises(UsageError, match="kind is encoder; the scores of a teacher train a"):
+        gathered(asked(teacher | {"kind": "encoder"}))
+    alone = teacher | {"sources": {"teacher": 1, "triplets": 0}}
+    with pytest.raises(UsageError, match=r"leaves the teacher alone.*such as passages"):
+        gathered(asked(alone))
     with pytest.raises(UsageError, match="There is no query to learn from"):
         gathered(asked({"made": {"least_characters": 100_000}}))

@@ -51,6 +51,17 @@ def test_without_first_scores_fusion_takes_reciprocal_ranks():
     np.testing.assert_allclose(fused, [1.0, -1.0])
 
 
+def test_where_the_weight_of_a_logit_is_known_scores_are_added_as_they_are():
+    queries, ranks = np.array([0, 0, 0, 1, 1]), np.array([1, 2, 3, 1, 2])
+    firsts = np.array([0.9, 0.5, 0.4, np.nan, 0.3])
+    logits = np.array([1.0, np.nan, 5.0, 0.0, 2.0])
+    fused = fuse(queries, ranks, firsts, logits, weight=0.1)
+    # The logits of the first list are 2 below and above their mean; one is missing.
+    np.testing.assert_allclose(fused[:3], [0.9 - 0.2, 0.5, 0.4 + 0.2])
+    # In the other one a first score is missing: both stages are standardised.
+    np.testing.assert_allclose(fused[3:], [1.0 - 1.0, -1.0 + 1.0], atol=1e-12)
+
+
 FLOATS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20)
 
 

@@ -54,6 +54,20 @@ def test_a_job_runs_the_command_with_the_configuration_that_was_resolved_here(
     assert sum(map(len, files.values())) < 3e6
 
 
+def test_a_training_needs_no_log_and_trains_into_a_folder(dashboard, tmp_path):
+    config = small_config(tmp_path)
+    raw = yaml.safe_load(config.read_text())
+    del raw["queries"]
+    config.write_text(yaml.safe_dump(raw))
+    assert submit(dashboard, "train", config).exit_code == 0
+    there = yaml.safe_load(dashboard.uploaded()["tandem.yaml"])
+    assert there["train"]["output"] == f"{Path.cwd()}/models/trained"
+    done = submit(dashboard, "train", config, "--set", "train.output=s3://bucket/model")
+    assert done.exit_code == 2
+    assert "a folder is allowed that all nodes reach" in done.stderr
+    assert len(dashboard.jobs) == 1
+
+
 def test_values_that_are_null_or_dates_arrive_as_they_are():
     raw = yaml.safe_load(
         "{table: {uri: /t}, reranker: {max_length: null}, "

@@ -1,5 +1,7 @@
 """What a training learns from: judgements, clicks, runs, documents; what is held out of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,6 +13,7 @@ from pipelines.train.examples import (
     clicked_examples,
     judged_examples,
     mixed,
+    one_of_each,
     taught_examples,
     triplet_examples,
 )
@@ -81,6 +84,25 @@ def test_what_a_run_wrote_is_learnt_as_far_as_the_table_still_holds_it():
     (taught,) = taught_examples(lists, documents)
     assert taught.scores == {"p": 2.0, "n": -1.0}
     assert taught.texts == {"p": "P", "n": "N"}
+
+
+def test_a_query_that_several_sources_ask_is_judged_once_by_the_best_of_them():
+    examples = [
+        Example("q", "clicks", {"x": 3.0, "y": 1.0}),
+        Example("r", "clicks", {"x": 3.0, "y": 1.0}),
+        Example("q", "judgements", {"z": 2}),
+        Example("r", "clicks", {"y": 2.0, "w": 1.0}),
+    ]
+    found = {one.query: (one.source, one.positives) for one in one_of_each(examples)}
+    assert found == {
+        "q": ("judgements", {"z": 2}),
+        "r": ("clicks", {"x": 3.0, "y": 2.0, "w": 1.0}),
+    }
+
+
+def test_the_best_documents_are_known_first():
+    example = Example("q", "judgements", {"a": 1, "b": 3, "c": 3}, ["n"])
+    assert example.documents == ["b", "c", "a", "n"]
 
 
 def test_sources_are_mixed_by_weight_and_small_ones_are_gone_through_again():
@@ -230,17 +252,33 @@ def test_a_group_holds_the_right_passage_and_none_that_may_be_right_too():
     assert group["labels"] == pytest.approx([1, 0, 0])
 
 
-def test_what_copies_the_right_passage_is_not_taken_for_wrong():
-    texts = [
-        "Fill the holes of a table with a value, column by column, and return it.",
-        "Fill the holes of a series with a value, column by column, and return it.",
-        "Fill the holes of a table.",
-    ]
+def test_what_says_the_same_as_the_right_passage_is_right_too():
+    names = [f"d{number}" for number in range(4)]
     own = Candidates(
-        ["d0", "d1", "d2"], np.array([0.5, 0.5, 0.4]), [[text] for text in texts], np.ones(3, bool)
+        names,
+        np.full(4, 0.5),
+        [[f"text of {name}"] for name in names],
+        np.ones(4, bool),
+        directions(0, 10, 60, 10),
     )
-    (group,) = groups_of(Example("q", "judgements", {"d0": 1}), own, set(), Train())
-    assert group["docs"] == [texts[0], texts[2]]
+    example = Example("q", "judgements", {"d0": 1}, ["d3"])
+    settings = Train(first_stage=0.0, temperature=0.1)
+    (group,) = groups_of(example, own, set(), settings)
+    found = dict(zip(group["docs"], group["labels"], strict=True))
+    # By the cosines of 10 and 60 degrees; d3, as near as d1, was judged to be wrong.
+    odds = np.exp(np.array([1.0, np.cos(np.radians(10)), 0.5]) / 0.1)
+    expected = dict(zip(["d0", "d1", "d2"], odds / odds.sum(), strict=True)) | {"d3": 0.0}
+    assert found == {f"text of {name}": pytest.approx(p) for name, p in expected.items()}
+
+
+def test_of_many_candidates_so_many_negatives_are_taken():
+    own = candidates([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    settings = Train(negatives=2, margin=1.0)
+    (group,) = groups_of(Example("q", "judgements", {"d1": 1}), own, set(), settings)
+    assert len(set(group["docs"])) == 3
+    scores = {f"d{number}": -float(number) for number in range(6)}
+    (taught,) = groups_of(Example("q", "teacher", scores=scores), own, set(), settings)
+    assert taught["docs"] == ["text of d0", "text of d2", "text of d5"]
 
 
 def test_each_right_passage_weighs_as_its_grade_or_its_clicks_do():
@@ -268,11 +306,13 @@ def test_a_teacher_says_how_much_each_passage_weighs():
 
 
 def test_a_list_holds_what_the_first_stage_found_and_no_more():
-    own = candidates([0.9, 0.8, 0.7], known=("d1",))
-    example = Example("q", "clicks", {"d1": 3.0, "d2": 1.0, "gone": 2.0})
+    own = replace(candidates([0.9, 0.8, 0.7], known=("d1",)), known={"d0", "d1", "d2", "far"})
+    example = Example("q", "clicks", {"d1": 3.0, "d2": 1.0, "gone": 2.0, "far": 1.0})
     found = list_of(example, own, "h0", depth=50)
     assert found["doc_ids"] == ["d0", "d2"]
-    assert dict(zip(found["relevant"], found["grades"], strict=True)) == {"d1": 1, "d2": 1}
+    # What the table holds is right, however far from the query it is.
+    graded = dict(zip(found["relevant"], found["grades"], strict=True))
+    assert graded == {"d1": 1, "d2": 1, "far": 1}
     judged = list_of(Example("q", "judgements", {"d0": 3}), own, "h0", depth=1)
     assert judged["grades"] == [3]
     assert judged["doc_ids"] == ["d0"]

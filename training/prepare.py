@@ -1,6 +1,7 @@
 """What the bundled reranker learns from: a corpus, a log and judgements, for `tandem train`.
 
-    python training/prepare.py FOLDER [--documents N] [--pairs FILE …] [--passages SHARE]
+    python training/prepare.py FOLDER [--packages NAME …] [--documents N] [--pairs FILE …]
+        [--passages SHARE]
 
 The corpus is the documentation strings of the packages that are installed beside Tandem, and the
 passages of files of pairs (`{"passage": …, "questions": […]}` a line, gzip). Queries are those in

@@ -24,6 +24,7 @@ from pipelines.storage.objects import ObjectPath
 from pipelines.storage.places import AnyPath, located, remove, replace
 from pipelines.summary import RerankSummary, write_json
 
+_WEIGHT = b"fusion_weight"
 RETRIEVED, RERANKED, FUSED = "retrieved.trec", "reranked.trec", "fused.trec"
 TABLE, QUERY_IDS, SUMMARY = "reranked.parquet", "query_ids.parquet", "summary.json"
 REPORT, TRAINING = "report.html", "training"
@@ -67,6 +68,7 @@ class Ranked:
         logits: NaN where a pair could not be scored; None where no reranker ran, as the rest is.
         chunk_ids: of each candidate its best chunk, null where none was scored.
         fused: the scores of the fusion.
+        weight: what a logit counts in it beside a first-stage score; None: both are standardised.
     """
 
     first_stage: pa.Table
@@ -74,6 +76,7 @@ class Ranked:
     logits: Floats | None = None
     chunk_ids: pa.Array | None = None
     fused: Floats | None = None
+    weight: float | None = None
 
     @cached_property
     def queries(self) -> Ints:
@@ -208,11 +211,18 @@ def _write_table(
 ) -> None:
     """The reranked log, by query and rank, in blocks of rows."""
     ranks = ranks_within(ranked.queries[order])
-    with pq.ParquetWriter(path, RERANKED_ROWS) as writer:
+    known = {} if ranked.weight is None else {_WEIGHT: repr(ranked.weight).encode()}
+    with pq.ParquetWriter(path, RERANKED_ROWS.with_metadata(known)) as writer:
         for start in range(0, len(order), _ROWS_A_BLOCK):
             part = slice(start, start + _ROWS_A_BLOCK)
             rows = _rows(log, ranked, order[part], ranks[part], probabilities)
             writer.write_table(rows)
+
+
+def weight_in(schema: pa.Schema) -> float | None:
+    """What a logit counted in the fusion of a reranked log; None: both scores were standardised."""
+    found = (schema.metadata or {}).get(_WEIGHT)
+    return None if found is None else float(found)
 
 
 def _rows(

@@ -47,17 +47,28 @@ def order_by(queries: Ints, scores: Floats, documents: Ints) -> tuple[Ints, Ints
     return order, ranks_within(queries[order])
 
 
-def fuse(queries: Ints, first_ranks: Ints, first_scores: Floats, logits: Floats) -> Floats:
-    """The sum of both stages' scores, each standardised within the query's list.
+def fuse(
+    queries: Ints,
+    first_ranks: Ints,
+    first_scores: Floats,
+    logits: Floats,
+    weight: float | None = None,
+) -> Floats:
+    """The sum of both stages' scores: as they are where the weight of a logit is known.
 
-    Where a candidate of a query came without a first-stage score, reciprocal ranks take their
-    place. Candidates without a logit keep the first stage's part alone.
+    Else each is standardised within the query's list. Where a candidate of a query came without a
+    first-stage score, reciprocal ranks take their place, standardised, too. A candidate without a
+    logit has the mean one of its list.
     """
     reciprocal = 1.0 / (RECIPROCAL_RANK + first_ranks)
     unscored = np.isin(queries, np.unique(queries[np.isnan(first_scores)]))
     first = np.where(unscored, reciprocal, first_scores)
     second = _standardised(queries, logits)
-    return _standardised(queries, first) + np.where(np.isnan(second), 0.0, second)
+    alike = _standardised(queries, first) + np.where(np.isnan(second), 0.0, second)
+    if weight is None:
+        return alike
+    centred, _ = _centred(queries, logits)
+    return np.where(unscored, alike, first + weight * np.where(np.isnan(centred), 0.0, centred))
 
 
 def strictly_falling(scores: Floats, queries: Ints) -> npt.NDArray[np.float32]:
@@ -83,12 +94,18 @@ def strictly_falling(scores: Floats, queries: Ints) -> npt.NDArray[np.float32]:
 
 def _standardised(queries: Ints, scores: Floats) -> Floats:
     """Scores with mean 0 and deviation 1 within each query; 0 where all are equal."""
+    centred, counts = _centred(queries, scores)
+    known, size = ~np.isnan(centred), len(counts)
+    spread = np.sqrt(np.bincount(queries, np.where(known, centred, 0.0) ** 2, size) / counts)
+    scale = np.where(spread > 1e-12, spread, np.inf)
+    return centred / scale[queries]
+
+
+def _centred(queries: Ints, scores: Floats) -> tuple[Floats, Ints]:
+    """Scores less their mean within each query, and how many each has, at least 1."""
     known = ~np.isnan(scores)
     values = np.where(known, scores, 0.0)
     size = int(queries.max(initial=-1)) + 1
     counts = np.maximum(np.bincount(queries[known], minlength=size), 1)
     mean = np.bincount(queries, values, size) / counts
-    centred = np.where(known, scores - mean[queries], np.nan)
-    spread = np.sqrt(np.bincount(queries, np.where(known, centred, 0.0) ** 2, size) / counts)
-    scale = np.where(spread > 1e-12, spread, np.inf)
-    return centred / scale[queries]
+    return np.where(known, scores - mean[queries], np.nan), counts

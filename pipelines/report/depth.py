@@ -28,6 +28,7 @@ class Candidates:
         first_ranks: from 1 within the query.
         first_scores: NaN where a candidate came without.
         logits: NaN where a pair could not be scored.
+        weight: what a logit counts beside a first-stage score; None: both are standardised.
     """
 
     queries: Ints
@@ -35,6 +36,7 @@ class Candidates:
     first_ranks: Ints
     first_scores: Floats
     logits: Floats
+    weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def by_depth(
         candidates.first_ranks[rows],
         candidates.first_scores[rows],
         candidates.logits[rows],
+        candidates.weight,
     )
     codes = np.unique(np.asarray(own.doc_ids, dtype=object), return_inverse=True)[1]
     first = _run(names, own, np.lexsort((own.first_ranks, own.queries)), None)
@@ -82,7 +85,11 @@ def by_depth(
         head = own.first_ranks <= depth
         fused = np.full(len(rows), np.nan)
         fused[head] = fuse(
-            own.queries[head], own.first_ranks[head], own.first_scores[head], own.logits[head]
+            own.queries[head],
+            own.first_ranks[head],
+            own.first_scores[head],
+            own.logits[head],
+            own.weight,
         )
         arms = []
         for scores in (own.logits, fused):

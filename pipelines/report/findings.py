@@ -115,6 +115,7 @@ def sweep_part(
         ranked.first_stage["first_rank"].to_numpy().astype(np.int64)[rows],
         ranked.first_stage["first_score"].to_numpy()[rows],
         ranked.logits[rows],
+        ranked.weight,
     )
     found = by_depth(qrels, listed, candidates)
     return DepthSweep(

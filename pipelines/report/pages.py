@@ -115,6 +115,7 @@ class RerankPage:
         displacement: first rank minus new rank of the new top ten: above 0 moved up.
         lengths: of passages; `total` and `cut` count pairs.
         calibration: what the probabilities are worth, None where they are uncalibrated.
+        fusion: how both stages' scores are added.
         explorer: queries one by one.
         cost: None where no reranker ran.
         seconds: by stage, and `total`.
@@ -136,6 +137,7 @@ class RerankPage:
     displacement: Histogram | None = None
     lengths: Lengths | None = None
     calibration: str | None = None
+    fusion: str | None = None
     explorer: Explorer | None = None
     cost: Cost | None = None
     stages: tuple[StageWork, ...] = ()

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.queries.outputs import QUERY_IDS, TABLE
+from pipelines.queries.outputs import QUERY_IDS, TABLE, weight_in
 from pipelines.queries.runs import trec_ids
 from pipelines.report.depth import Candidates
 from pipelines.storage.objects import ObjectPath
@@ -49,6 +49,7 @@ class Reranked:
             self.rows["first_rank"].to_numpy().astype(np.int64),
             scores,
             self.rows["logit"].to_numpy().astype(np.float64),
+            weight_in(self.rows.schema),
         )
         return [self.names[query] for query in encoded.dictionary.to_pylist()], found
 

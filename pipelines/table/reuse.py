@@ -17,6 +17,7 @@ from pipelines.corpus.origin import ENCODED, LIVE, STAGED
 from pipelines.storage.places import AnyPath
 from pipelines.table.ledger import data_file, read_entry
 from pipelines.table.place import Place
+from pipelines.table.rows_at import rows_at
 from pipelines.table.snapshot import Snapshot
 
 Locations = npt.NDArray[np.uint64]
@@ -131,12 +132,7 @@ def _read(known: Known, locations: Locations, dimension: int) -> Vectors:
 
 def _of_version(known: Known, addresses: Locations, dimension: int) -> Vectors:
     assert known.snapshot is not None  # noqa: S101 - its rows have locations
-    listed = ", ".join(map(str, addresses.tolist()))
-    found = (
-        known.snapshot.open()
-        .to_table(columns=["vector"], filter=f"_rowaddr IN ({listed})", with_row_address=True)
-        .sort_by("_rowaddr")
-    )
+    found = rows_at(known.snapshot.open(), addresses, ["vector"])
     return _flat(found["vector"], dimension)
 
 

@@ -19,13 +19,20 @@ def judged_aside(
     judge: Callable[..., Judged],
     model: BaseModel,
     work: Fit,
+    reads: int | None,
     *data: pa.Table,
     **known: Any,  # noqa: ANN401 - what the judge takes beside these
 ) -> Judged:
-    """What a judge says of a model, saved for it; the random numbers go on as if nothing was."""
-    before = torch.random.get_rng_state()
+    """What a judge says of a model, saved for it; the fit goes on as if nothing was.
+
+    `reads` is how many tokens the model reads where it is used, which may be more than the fit has
+    it read.
+    """
+    before, limit = torch.random.get_rng_state(), model.max_seq_length
     with TemporaryDirectory(prefix="tandem-") as folder:
+        model.max_seq_length = reads
         model.save_pretrained(folder)
+        model.max_seq_length = limit
         found = judge(
             folder,
             *data,

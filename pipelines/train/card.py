@@ -49,6 +49,8 @@ def card(summary: TrainSummary, config: Config) -> str:
             [arm, *(f"{own[name]:.4f}" for name in measures)]
             for arm, own in summary.figures.items()
         ],
+        fusion_weight=summary.fusion_weight,
+        fusion_fits=settings.fusion_weight == "auto",
         calibration=summary.calibration,
         data=summary.data,
         sources=", ".join(f"{count} of {source}" for source, count in by_source.items()),

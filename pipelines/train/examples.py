@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -44,8 +44,9 @@ class Example:
 
     @property
     def documents(self) -> list[str]:
-        """All documents that something is known of, each once."""
-        return list(dict.fromkeys([*self.positives, *self.negatives, *self.scores]))
+        """All documents that something is known of, each once, the best ones first."""
+        best = sorted(self.positives, key=lambda key: (-self.positives[key], key))
+        return list(dict.fromkeys([*best, *self.negatives, *self.scores]))
 
 
 def judged_examples(log: Log, qrels: Qrels) -> list[Example]:
@@ -142,6 +143,20 @@ def taught_examples(lists: pa.Table, documents: Mapping[str, str]) -> list[Examp
             texts = {document: passage for document, passage, _ in reversed(known)}
             examples.append(Example(query, "teacher", scores=scores, texts=texts))
     return sorted(examples, key=lambda example: example.query)
+
+
+def one_of_each(examples: Iterable[Example]) -> list[Example]:
+    """Of each query one example: what the first of SOURCES that asks it knows of documents."""
+    found: dict[str, Example] = {}
+    for example in sorted(examples, key=lambda one: SOURCES.index(one.source)):
+        known = found.setdefault(example.query, example)
+        if known is not example and known.source == example.source:
+            positives = {**known.positives}
+            for document, weight in example.positives.items():
+                positives[document] = max(weight, positives.get(document, 0.0))
+            texts = {**example.texts, **known.texts}
+            found[example.query] = replace(known, positives=positives, texts=texts)
+    return list(found.values())
 
 
 def mixed(

@@ -31,6 +31,7 @@ from pipelines.train.work import GROUPS_FILE, Work
 _CHECKPOINTS = 3
 _EVALUATIONS = 10
 _METRIC = "held_out"
+_JUDGED = f"eval_{_METRIC}"
 # What the trainer tells of how long a judgement took.
 _TIMES = ("runtime", "per_second")
 
@@ -67,7 +68,7 @@ def fit(
     if watcher.stopped or not trainer.is_world_process_zero():
         return
     history = _history(state.log_history)
-    first = history[0][_METRIC]
+    first = next(entry[_JUDGED] for entry in state.log_history if _JUDGED in entry)
     if not work.new_head and state.best_metric is not None and first >= state.best_metric:
         own = kind(work, start, place)
         best_step = 0
@@ -154,6 +155,7 @@ class _Watcher(TrainerCallback):
             self._tell(trained=1)
         if self._agreed(state.is_world_process_zero and self._ask()):
             self.stopped = control.should_save = control.should_training_stop = True
+            control.should_log = True  # what comes after is told of apart
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ANN401
         if state.is_world_process_zero:
@@ -174,14 +176,22 @@ class _Watcher(TrainerCallback):
 
 
 def _history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The figures of each judgement, by step, and the mean loss of the steps before it."""
-    found: dict[int, dict[str, Any]] = {}
+    """The figures of each judgement, by step, and the mean loss of the steps since the last one.
+
+    A loss in the log is the mean since the one before it; a fit that was stopped has told of one
+    there, too.
+    """
+    found: list[dict[str, Any]] = []
+    total, since, told = 0.0, 0, 0
     for entry in log:
-        own = found.setdefault(entry["step"], {"step": entry["step"]})
-        own |= _figures(entry)
         if "loss" in entry:
-            own["loss"] = round(entry["loss"], 4)
-    return [own for _, own in sorted(found.items()) if f"{_METRIC}" in own]
+            total += entry["loss"] * (entry["step"] - told)
+            told = entry["step"]
+        if _JUDGED in entry:
+            loss = {"loss": round(total / (told - since), 4)} if told > since else {}
+            found.append({"step": entry["step"], **_figures(entry), **loss})
+            total, since = 0.0, told
+    return found
 
 
 def _figures(entry: dict[str, Any]) -> dict[str, float]:

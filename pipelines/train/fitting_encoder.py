@@ -88,7 +88,7 @@ class EncoderFit:
             args=args,
             train_dataset=data,
             loss=loss,
-            evaluator=HeldOutSearch(self._place, self._work),
+            evaluator=HeldOutSearch(self._place, self._work, self._reads),
             callbacks=list(callbacks),
         )
 
@@ -102,11 +102,11 @@ class EncoderFit:
 class HeldOutSearch(BaseEvaluator):
     """Judges the model by what it finds for held out queries among the passages of a pool."""
 
-    def __init__(self, place: Work, work: Fit) -> None:
+    def __init__(self, place: Work, work: Fit, reads: int | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.primary_metric = "held_out"
         self._lists, self._pool = place.read(TUNING_FILE), place.read(POOL_FILE)
-        self._work = work
+        self._work, self._reads = work, reads
 
     def __call__(
         self,
@@ -120,6 +120,7 @@ class HeldOutSearch(BaseEvaluator):
             search_held_out,
             model,
             self._work,
+            self._reads,
             self._lists,
             self._pool,
             prompt=self._work.prompt,

@@ -45,8 +45,8 @@ class RerankerFit:
             trust_remote_code=start.trust_remote_code,
         )
         self._model.model_card_data.local_files_only = True
-        self._reads = self._model.max_length
-        self._model.max_length = min(settings.max_length, self._reads or settings.max_length)
+        self._reads = self._model.max_seq_length
+        self._model.max_seq_length = min(settings.max_length, self._reads or settings.max_length)
         freeze(self._model, settings.frozen_layers)
 
     def arguments(self, **values: Any) -> CrossEncoderTrainingArguments:  # noqa: ANN401
@@ -67,13 +67,13 @@ class RerankerFit:
             args=args,
             train_dataset=data,
             loss=GroupLoss(self._model),
-            evaluator=HeldOut(lists, self._work),
+            evaluator=HeldOut(lists, self._work, self._reads),
             callbacks=list(callbacks),
         )
 
     def save(self, folder: Path) -> None:
         """Save the best model, which reads as much as the one that it came from."""
-        self._model.max_length = self._reads
+        self._model.max_seq_length = self._reads
         self._model.to(getattr(torch, self._work.settings.weights))
         self._model.save_pretrained(str(folder))
 
@@ -130,10 +130,10 @@ class GroupLoss(nn.Module):
 class HeldOut(BaseEvaluator):
     """Judges the model on held out lists, as a rerank run would score them."""
 
-    def __init__(self, lists: pa.Table, work: Fit) -> None:
+    def __init__(self, lists: pa.Table, work: Fit, reads: int | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.primary_metric = "held_out"
-        self._lists, self._work = lists, work
+        self._lists, self._work, self._reads = lists, work, reads
 
     def __call__(
         self,
@@ -147,9 +147,12 @@ class HeldOut(BaseEvaluator):
             judge_reranker,
             model,
             self._work,
+            self._reads,
             self._lists,
             aggregate=self._work.aggregate,
             max_length=self._work.max_length,
+            metric=self._work.metric,
+            weight=self._work.settings.fusion_weight,
         )
         return {
             "held_out": judged.score,

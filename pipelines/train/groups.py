@@ -1,14 +1,15 @@
 """Groups and lists: a query with the passages that it is trained on, or judged by.
 
-A group is a query, one right passage and hard negatives. The target is a distribution over them:
-all on the right one, but for a share that goes where the bi-encoder's similarities say, so that
-training starts from the first stage and not below it; or that of a teacher's logits. Of a query
-with several right passages each has a group, which weighs as its grade or its clicks do.
+A group is a query, one right passage and hard negatives. The target is a distribution over them: it
+goes to the right one, and to those that say nearly the same, as their vectors tell; but for a share
+that goes where the bi-encoder's similarities to the query say, so that training starts from the
+first stage and not below it. Or it is that of a teacher's logits. Of a query with several right
+passages each has a group, which weighs as its grade or its clicks do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -43,8 +44,6 @@ LISTS = pa.schema(
         pa.field("source", pa.string()),
     ]
 )
-# Passages that share so much of their words say the same: what copies a right one is not wrong.
-_ALIKE = 0.8
 # Of a query with many right documents the best ones count.
 _POSITIVES = 4
 
@@ -58,12 +57,16 @@ class Candidates:
         scores: how near the bi-encoder has them, (n,).
         texts: their passages as the model is to read them, the nearest to the query first, (n,).
         found: whether the first stage finds them, or they are only known of, (n,).
+        vectors: of their nearest passages, of length 1, (n, dimension); None where nobody asks.
+        known: of the documents that something is known of those that the table holds.
     """
 
     doc_ids: Sequence[str]
     scores: Floats
     texts: Sequence[Sequence[str]]
     found: npt.NDArray[np.bool_]
+    vectors: npt.NDArray[np.float32] | None = None
+    known: Collection[str] = ()
 
     def ordered(self) -> Candidates:
         """The same by falling score, ties by id."""
@@ -73,6 +76,8 @@ class Candidates:
             self.scores[order],
             [self.texts[place] for place in order],
             self.found[order],
+            None if self.vectors is None else self.vectors[order],
+            self.known,
         )
 
 
@@ -81,7 +86,8 @@ def groups_of(
 ) -> list[dict[str, object]]:
     """The groups of an example; none where no negative is left.
 
-    `banned` are documents that held out queries ask for: they are no negatives either.
+    `banned` are documents that held out queries ask for, or that answer the query as another source
+    knows: they are no negatives either.
     """
     if example.scores:
         return _taught(example, own, settings)
@@ -102,7 +108,6 @@ def groups_of(
             if doc_id not in example.positives
             and doc_id not in banned
             and (doc_id in known or own.scores[number] <= most)
-            and not _alike(own.texts[number][0], own.texts[place[positive]][0])
         ]
         if not pool:
             continue
@@ -111,8 +116,10 @@ def groups_of(
         count = min(settings.negatives, len(pool))
         chosen = generator.choice(pool, count, replace=False, p=odds / odds.sum())
         members = [place[positive], *sorted(chosen.tolist())]
-        target = softmax(own.scores[members] / settings.temperature) * settings.first_stage
-        target[0] += 1.0 - settings.first_stage
+        wrong = [own.doc_ids[number] in known for number in members]
+        right = _right(own, members, np.array(wrong), settings.temperature)
+        first = softmax(own.scores[members] / settings.temperature)
+        target = (1.0 - settings.first_stage) * right + settings.first_stage * first
         groups.append(_group(example, own, members, target) | {"weight": share[positive]})
     return groups
 
@@ -124,8 +131,7 @@ def list_of(example: Example, own: Candidates, query_id: str, depth: int) -> dic
     table does not hold any more count no more.
     """
     kept = np.flatnonzero(own.found)[:depth].tolist()
-    there = set(own.doc_ids)
-    grades = {key: value for key, value in example.positives.items() if key in there}
+    grades = {key: value for key, value in example.positives.items() if key in own.known}
     whole = example.source == "judgements"
     return {
         "query_id": query_id,
@@ -147,11 +153,19 @@ def softmax(values: Floats) -> Floats:
     return found
 
 
-def _alike(one: str, other: str) -> bool:
-    """Whether two passages say the same: the share of their distinct words that stand in both."""
-    words, others = set(one.lower().split()), set(other.lower().split())
-    least, most = sorted((len(words), len(others)))
-    return least >= _ALIKE * most and len(words & others) >= _ALIKE * len(words | others)
+def _right(
+    own: Candidates, members: Sequence[int], wrong: npt.NDArray[np.bool_], temperature: float
+) -> Floats:
+    """How right each member is, as a distribution: the first one is, and what says the same.
+
+    Nobody judged the others, and a passage that is all but the right one's copy is not wrong.
+    """
+    if own.vectors is None:
+        alone: Floats = np.eye(len(members))[0]
+        return alone
+    vectors = own.vectors[list(members)].astype(np.float64)
+    near = np.where(wrong, -np.inf, vectors @ vectors[0])
+    return softmax(near / temperature)
 
 
 def _taught(example: Example, own: Candidates, settings: Train) -> list[dict[str, object]]:

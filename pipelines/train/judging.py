@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,14 @@ import pyarrow as pa
 from pipelines.models.computing import Backend
 from pipelines.models.load import describe_scorer, locate
 from pipelines.models.pairs import fits
-from pipelines.models.specs import DType, ScorerSpec
+from pipelines.models.specs import DType, Metric, ScorerSpec
 from pipelines.models.tokens import bare_tokenizer
 from pipelines.queries.candidates import ranks_within
 from pipelines.queries.pairs import Aggregate, Selection
 from pipelines.queries.rank import document_logits, fuse
 from pipelines.report.judged import Judgement, judge
 from pipelines.report.metrics import PRIMARY
+from pipelines.train.fusing import fusion_weight
 
 Floats = npt.NDArray[np.float64]
 ARMS = ("retrieved", "reranked", "fused")
@@ -61,6 +63,31 @@ def judge_reranker(
     folder: str,
     lists: pa.Table,
     *,
+    metric: Metric = "cosine",
+    weight: Literal["auto"] | float = "auto",
+    **known: Any,  # noqa: ANN401 - what `score_lists` takes
+) -> Judged:
+    """Judge the reranker in a folder as `tandem rerank` would run it, fused by `weight_for`."""
+    logits = score_lists(folder, lists, **known)
+    return judge_logits(lists, logits, weight_for(lists, logits, metric, weight))
+
+
+def weight_for(
+    lists: pa.Table, logits: Floats, metric: Metric, asked: Literal["auto"] | float
+) -> float | None:
+    """What a logit counts beside a first-stage score: what is asked for, or fits the lists.
+
+    None where these scores are no cosines, whose scale is the same in each table.
+    """
+    if metric != "cosine":
+        return None
+    return fusion_weight(lists, logits) if asked == "auto" else asked
+
+
+def score_lists(
+    folder: str,
+    lists: pa.Table,
+    *,
     aggregate: Aggregate = "max",
     max_length: int | None = None,
     dtype: DType = "auto",
@@ -68,8 +95,8 @@ def judge_reranker(
     device: str | None = None,
     threads: int | None = None,
     trust_remote_code: bool = False,
-) -> Judged:
-    """Judge the reranker in a folder as `tandem rerank` would run it.
+) -> Floats:
+    """The logits of all candidates of lists, as `tandem rerank` would score them; NaN without.
 
     `lists` are of LISTS. `max_length` is what a run asks for; a model that reads less reads that.
     """
@@ -89,7 +116,7 @@ def judge_reranker(
     ]
     scored = np.full(sum(map(len, docs)), np.nan)
     scored[np.repeat(fit, [len(own) for own in docs])] = scorer.score_texts(pairs)
-    return judge_logits(lists, document_scores(lists, scored, aggregate))
+    return document_scores(lists, scored, aggregate)
 
 
 def document_scores(lists: pa.Table, logits: Floats, aggregate: Aggregate) -> Floats:
@@ -110,8 +137,11 @@ def _leave_room(spec: ScorerSpec, queries: Sequence[str]) -> npt.NDArray[np.bool
     return fits(spec.template, bare_tokenizer(spec.tokenizer)(queries)[0], spec.max_length)
 
 
-def judge_logits(lists: pa.Table, logits: Floats) -> Judged:
-    """Judge logits, those of all candidates of the lists; NaN where there is none."""
+def judge_logits(lists: pa.Table, logits: Floats, weight: float | None = None) -> Judged:
+    """Judge logits, those of all candidates of the lists; NaN where there is none.
+
+    `weight` is what one counts in the fusion.
+    """
     counts = [len(own) for own in lists["doc_ids"].to_pylist()]
     queries = np.repeat(np.arange(len(counts)), counts)
     doc_ids = [doc_id for own in lists["doc_ids"].to_pylist() for doc_id in own]
@@ -123,7 +153,7 @@ def judge_logits(lists: pa.Table, logits: Floats) -> Judged:
             names, lists["relevant"].to_pylist(), lists["grades"].to_pylist(), strict=True
         )
     }
-    fused = fuse(queries, ranks_within(queries), scores, logits)
+    fused = fuse(queries, ranks_within(queries), scores, logits, weight)
     runs: dict[str, dict[str, dict[str, float]]] = {}
     # A query that is too long is not reranked: it keeps the first stage's order.
     reranked = np.where(np.isnan(logits), scores, logits)

@@ -1,8 +1,8 @@
 """Queries made of documents, for teams that have no log: each asks for what it was taken from.
 
 The title asks for the text, the first sentence for the rest, or some words of it for the whole.
-What a query was taken from is cut from all passages that it is compared with: a model would learn
-to find the copy, and else that the right passage is the one without a title.
+What a query was taken from is cut from all passages of its candidates: a model would learn to find
+the copy, and else that the right passage is the one without a title.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.config import Reranker
 from pipelines.errors import ModelError
 from pipelines.train.calibration import Calibration, Floats
 
@@ -25,6 +26,10 @@ class Record:
         calibration: what makes probabilities of its logits; None where there is none.
         threshold: the probability from which on a passage is best taken for right.
         calibration_error: the expected one, on queries that the calibration did not see.
+        read_as: `aggregate`, `max_chunks` and `max_length` of the scores that were calibrated; None
+            where nobody wrote them down.
+        fusion: `weight` of a logit beside a cosine of the bi-encoder, and `encoder`, which one that
+            is; None where none was found.
     """
 
     kind: str
@@ -34,12 +39,24 @@ class Record:
     calibration: Calibration | None = None
     threshold: float | None = None
     calibration_error: float | None = None
+    read_as: dict[str, Any] | None = None
+    fusion: dict[str, Any] | None = None
 
-    @property
-    def sentence(self) -> str | None:
-        """What the probabilities are worth, None where they are uncalibrated."""
+    def weight_beside(self, encoder: str) -> float | None:
+        """The weight of a logit beside a cosine of a bi-encoder, by its fingerprint."""
+        known = self.fusion is not None and self.fusion["encoder"] == encoder
+        return float(self.fusion["weight"]) if self.fusion is not None and known else None
+
+    def sentence(self, read_as: dict[str, Any]) -> str | None:
+        """What the probabilities of a run are worth, None where they are uncalibrated."""
         if self.calibration is None or self.threshold is None or self.calibration_error is None:
             return None
+        if self.read_as is not None and self.read_as != read_as:
+            known = ", ".join(f"{name} {value}" for name, value in self.read_as.items())
+            return (
+                f"Probabilities were calibrated with {known}, and this run scores otherwise: they "
+                "are a scale."
+            )
         return (
             "Probabilities are calibrated: on held out queries of the training they were off by "
             f"{self.calibration_error:.1%} on average, and a passage was best taken for right from "
@@ -49,6 +66,16 @@ class Record:
     def probabilities(self, logits: Floats) -> Floats:
         """Those of logits, by the calibration if there is one, else by the sigmoid alone."""
         return (self.calibration or Calibration()).probabilities(logits)
+
+
+def read_as(reranker: Reranker, reads: int) -> dict[str, Any]:
+    """How a run scores documents with a model that reads so many tokens."""
+    asked = reranker.max_length
+    return {
+        "aggregate": reranker.aggregate,
+        "max_chunks": reranker.max_chunks,
+        "max_length": reads if asked is None else min(reads, asked),
+    }
 
 
 def read_record(folder: str | Path) -> Record | None:

@@ -33,14 +33,13 @@ class Work:
     @classmethod
     def of(cls, output: Path, key: str) -> Work:
         """The one beside a model for a key; what was begun under other keys stays."""
-        folder = output.with_name(f"{output.name}.work") / key[:_KEY_CHARACTERS]
-        folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder)
+        return cls(output.with_name(f"{output.name}.work") / key[:_KEY_CHARACTERS])
 
     @property
     def others(self) -> int:
         """How many trainings into the same model were begun under other keys."""
-        return sum(path.is_dir() for path in self.folder.parent.iterdir()) - 1
+        begun = self.folder.parent.glob("*/")
+        return sum(folder != self.folder for folder in begun)
 
     @property
     def facts(self) -> dict[str, Any] | None:
@@ -49,6 +48,7 @@ class Work:
 
     def keep(self, tables: dict[str, pa.Table], facts: dict[str, Any]) -> None:
         """Write the data; they are whole when the facts are there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
             pq.write_table(table, self.folder / name)
         write_bytes(self.folder / _FACTS, json.dumps(facts).encode())
@@ -128,6 +128,12 @@ class Work:
         shutil.rmtree(gone, ignore_errors=True)
         whole.replace(gone)
         shutil.rmtree(gone)
+
+    def drop(self) -> None:
+        """Remove the folder of a training that cannot be; those of other keys stay."""
+        shutil.rmtree(self.folder)
+        if not any(self.folder.parent.iterdir()):
+            self.folder.parent.rmdir()
 
     def clear_fault(self) -> None:
         """Forget why the model could not be fitted."""
