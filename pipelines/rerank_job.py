@@ -120,8 +120,8 @@ class Job:
 
         None where it found nothing, or where first-stage scores are none of these cosines.
         """
-        queries = self.config.require_queries()
-        if queries.candidates == "logged" or queries.hybrid or self.config.index.metric != "cosine":
+        hybrid, metric = self.config.require_queries().hybrid, self.config.index.metric
+        if not self.searches or hybrid or metric != "cosine":
             return None
         return self.trained.weight_beside(self.encoder.fingerprint)
 

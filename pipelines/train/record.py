@@ -44,8 +44,9 @@ class Record:
 
     def weight_beside(self, encoder: str) -> float | None:
         """The weight of a logit beside a cosine of a bi-encoder, by its fingerprint."""
-        known = self.fusion is not None and self.fusion["encoder"] == encoder
-        return float(self.fusion["weight"]) if self.fusion is not None and known else None
+        if self.fusion is None or self.fusion["encoder"] != encoder:
+            return None
+        return float(self.fusion["weight"])
 
     def sentence(self, read_as: dict[str, Any]) -> str | None:
         """What the probabilities of a run are worth, None where they are uncalibrated."""
