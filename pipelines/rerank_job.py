@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
 
 import lance
 
@@ -14,14 +13,14 @@ from pipelines.backend import computing, way
 from pipelines.cluster import TallyActor, one_clock, quiet_ray_data, runner, whole_cluster
 from pipelines.config import Config, Queries
 from pipelines.errors import UsageError
-from pipelines.index_job import describe_configured
 from pipelines.models.computing import Computing
 from pipelines.models.fingerprint import ids_digest
-from pipelines.models.load import EncoderSpec, ScorerSpec, describe_scorer, locate
+from pipelines.models.load import EncoderSpec, ScorerSpec
 from pipelines.queries.log import Log, read_log
 from pipelines.queries.outputs import judgements, load_judgements, output_folder
 from pipelines.queries.scores import Store, score_place, scorer_key
 from pipelines.queries.texts import Texts
+from pipelines.rerank_models import RerankModels
 from pipelines.resources import Stages, plan_stages
 from pipelines.stage_table import Watch
 from pipelines.summary import RerankSummary, require_writable
@@ -46,19 +45,6 @@ class RerankRequest:
 
     limit: int | None = None
     reuse: bool = True
-
-
-@dataclass(frozen=True)
-class RerankModels:
-    """How a run comes to its models: what describes them, and what brings the actors' classes.
-
-    Actors are made with the arguments of `EncodeQueries` and of `ScorePairs`.
-    """
-
-    describe_encoder: Callable[[Config], EncoderSpec]
-    describe_scorer: Callable[[Config], ScorerSpec]
-    encode_stage: Callable[[], type[Any]]
-    score_stage: Callable[[], type[Any]]
 
 
 @dataclass(frozen=True)
@@ -245,28 +231,3 @@ def _search_of(queries: Queries, dataset: lance.LanceDataset) -> Where:
             "index.full_text to true and run `tandem index`."
         )
     return conditions(queries.filter, dataset.schema)
-
-
-def _describe_scorer(config: Config) -> ScorerSpec:
-    reranker = config.reranker
-    return describe_scorer(
-        locate(reranker.model, reranker.revision, "scorer", Place.of(config.table).options),
-        max_length=reranker.max_length,
-        label=reranker.label,
-        trust_remote_code=reranker.model in config.trust.remote_code,
-    )
-
-
-def _encode_queries() -> type[Any]:
-    from pipelines.models.stages import EncodeQueries
-
-    return EncodeQueries
-
-
-def _score_pairs() -> type[Any]:
-    from pipelines.models.stages import ScorePairs
-
-    return ScorePairs
-
-
-REAL_MODELS = RerankModels(describe_configured, _describe_scorer, _encode_queries, _score_pairs)

@@ -43,7 +43,8 @@ from pipelines.report.exploring import shown_rows
 from pipelines.report.findings import Findings
 from pipelines.report.html import render_rerank
 from pipelines.reporting import passage_lengths, passage_texts, rerank_page, training_examples
-from pipelines.rerank_job import REAL_MODELS, Job, RerankModels, RerankRequest, prepare
+from pipelines.rerank_job import Job, RerankRequest, prepare
+from pipelines.rerank_models import REAL_MODELS, RerankModels
 from pipelines.retrieving import (
     encode_queries,
     fetch_passages,

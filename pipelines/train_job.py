@@ -21,7 +21,8 @@ from pipelines.models.specs import EncoderSpec
 from pipelines.queries.log import read_log
 from pipelines.queries.outputs import judgements, load_judgements
 from pipelines.queries.texts import Texts
-from pipelines.rerank_job import NO_RERANKER, REAL_MODELS, Job, RerankRequest
+from pipelines.rerank_job import NO_RERANKER, Job, RerankRequest
+from pipelines.rerank_models import REAL_MODELS
 from pipelines.resources import Stages, plan_stages
 from pipelines.stage_table import Watch
 from pipelines.summary import require_writable

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipelines.corpus.identity import passage
 from pipelines.index_job import Models, describe_configured
 from pipelines.models.blocks import fill_vectors
-from pipelines.rerank_job import REAL_MODELS, RerankModels
+from pipelines.rerank_models import REAL_MODELS, RerankModels
 
 DIMENSION = 32
 

@@ -92,7 +92,8 @@ def run_plan(config: Config, models: Any = None, **asked: Any) -> PlanSummary:
 
 
 def run_rerank(config: Config, models: Any = None, **asked: Any) -> RerankSummary:
-    from pipelines.rerank_job import REAL_MODELS, RerankRequest
+    from pipelines.rerank_job import RerankRequest
+    from pipelines.rerank_models import REAL_MODELS
     from pipelines.reranking import rerank
 
     summary = RerankSummary()

@@ -14,7 +14,7 @@ from running import configured, run_index, run_rerank, write_jsonl
 from test_tolerances import LIMIT, swapped, texts, top_changed
 
 from pipelines.queries.runs import read_qrels
-from pipelines.rerank_job import REAL_MODELS
+from pipelines.rerank_models import REAL_MODELS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 COLLECTIONS = os.environ.get("TANDEM_COLLECTIONS")
