@@ -67,7 +67,7 @@ def demo(
         say("\n3. Evaluate: both stages against the judgements")
         _judge(config, summary)
         if summary.evaluate["reranked"]:
-            _show_examples(config)
+            _show_examples(config, summary.recommended)
         summary.files = _files(config)
         say("\nFiles")
         for name, path in summary.files.items():
@@ -127,22 +127,22 @@ def _splits() -> dict[str, set[str]]:
     return splits
 
 
-def _show_examples(config: Config) -> None:
-    """Three questions with both orders: most helped, most harmed, and one in between."""
-    from pipelines.queries.outputs import (
-        RERANKED,
-        RETRIEVED,
-        judgements,
-        load_judgements,
-        output_folder,
-    )
+def _show_examples(config: Config, arm: str | None) -> None:
+    """Three questions with the first order and another: most helped, most harmed, in between.
+
+    The other is the recommended one; where that is the first, what the reranker would have done.
+    """
+    from pipelines.queries.judgements import judgements, load_judgements
+    from pipelines.queries.outputs import OUTPUTS, output_folder
     from pipelines.queries.runs import read_run
+    from pipelines.report.judged import FIRST
     from pipelines.report.metrics import PRIMARY, measure, most_changed
 
     folder, path = output_folder(config), judgements(config)
     assert path is not None  # noqa: S101 - the demo's configuration names them
     qrels = load_judgements(path)
-    first, second = read_run(folder / RETRIEVED), read_run(folder / RERANKED)
+    arms = (FIRST, "reranked" if arm in (None, FIRST) else arm)
+    first, second = (read_run(folder / OUTPUTS[name]) for name in arms)
     before, after = measure(qrels, first)[PRIMARY], measure(qrels, second)[PRIMARY]
     helped, harmed = most_changed(before, after, 1)
     answered = [query for query in qrels if before[query]]
@@ -161,7 +161,7 @@ def _show_examples(config: Config) -> None:
             title = f"\n{label}: {texts[query]} ({change}; grades in brackets)"
             columns = [_best(run.get(query, {}), qrels[query]) for run in (first, second)]
             rows = [[a, b] for a, b in zip(*columns, strict=True)]
-            show_table(["retrieved", "reranked"], rows, title)
+            show_table([*arms], rows, title)
 
 
 def _best(documents: dict[str, float], grades: dict[str, int]) -> list[str]:

@@ -18,6 +18,7 @@ def evaluate(config: ConfigArgument, set: SetOption = None, json: JsonOption = N
 
         flow(loaded, summary)
         show_arms(summary)
+        show_unlearnt(summary)
         show_cost(summary)
 
 
@@ -29,6 +30,19 @@ def show_arms(summary: EvaluateSummary, title: str | None = None) -> None:
     show_table(["", *names], rows, title)
     for sentence in summary.verdicts.values():
         stdout().print(sentence, soft_wrap=True)
+
+
+def show_unlearnt(summary: EvaluateSummary) -> None:
+    """What the queries say that the training of the run's models did not use, if it used some."""
+    if not summary.learnt_queries:
+        return
+    stdout().print(
+        f"\nBEWARE: {summary.learnt_queries:,} of these {summary.judged_queries:,} queries were "
+        "used to train a model of this run, and prove nothing.",
+        soft_wrap=True,
+    )
+    if summary.unlearnt is not None:
+        show_arms(summary.unlearnt, f"The {summary.unlearnt.judged_queries:,} others")
 
 
 def show_cost(summary: EvaluateSummary) -> None:

@@ -89,11 +89,7 @@ def parse_config(raw: dict[str, Any]) -> Config:
         if url and (scheme not in STORES or not rest.partition("/")[0]):
             stores = " or ".join(f"{store}://bucket/…" for store in STORES)
             raise UsageError(f"{key} is {value!r}; a path is allowed, or {stores}.")
-    if is_url(config.train.output):
-        raise UsageError(
-            f"train.output is {config.train.output!r}; a folder is allowed that all nodes reach. "
-            "`tandem models fetch FOLDER --to URL` then brings the model into a store."
-        )
+    _require_trainable(config)
     if config.queries and (config.queries.format == "trec") != (config.queries.topics is not None):
         raise UsageError(
             "queries.topics names the file with the topics' texts; queries.format trec needs it, "
@@ -132,6 +128,21 @@ def _places(config: Config) -> Iterator[tuple[str, str]]:
         for key in ("qrels", "topics"):
             if value := getattr(config.queries, key):
                 yield f"queries.{key}", value
+
+
+def _require_trainable(config: Config) -> None:
+    """Check what the section train says beside others."""
+    if is_url(config.train.output):
+        raise UsageError(
+            f"train.output is {config.train.output!r}; a folder is allowed that all nodes reach. "
+            "`tandem models fetch FOLDER --to URL` then brings the model into a store."
+        )
+    if config.train.fusion_weight != "auto" and config.index.metric != "cosine":
+        raise UsageError(
+            f"train.fusion_weight is {config.train.fusion_weight}, which weighs a logit beside a "
+            f"cosine, and index.metric is {config.index.metric}; auto is allowed, and fuses by "
+            "standardised scores there."
+        )
 
 
 def _with_storage_options(config: Config) -> Config:

@@ -82,7 +82,8 @@ class Train(Section):
         sources: what is learnt from, and how much of each.
         runs: output folders of `tandem rerank`.
         made: how queries are made of documents.
-        queries: how many are learnt from in an epoch, at most.
+        queries: how many are learnt from in an epoch, at most; of each source three times as many
+            are looked at.
         depth: candidates of a query: those that hard negatives come from, and that are reranked
             where the model is judged.
         negatives: beside each right passage.
@@ -132,7 +133,7 @@ class Train(Section):
     frozen_layers: Count = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    held_out_queries: Annotated[int, Field(ge=2)] = 400
+    held_out_queries: Annotated[int, Field(ge=4)] = 400
     evaluate_every: Auto | Positive = "auto"
     patience: Positive = 4
     seed: Count = 0

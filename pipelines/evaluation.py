@@ -9,20 +9,13 @@ from typing import Any
 
 from pipelines.config import Config
 from pipelines.errors import InputMissing, UsageError
-from pipelines.queries.outputs import (
-    FUSED,
-    RERANKED,
-    RETRIEVED,
-    SUMMARY,
-    judgements,
-    load_judgements,
-    output_folder,
-)
+from pipelines.queries.judgements import judgements, load_judgements, require_judged
+from pipelines.queries.outputs import FUSED, RERANKED, RETRIEVED, SUMMARY, output_folder
 from pipelines.queries.runs import read_run
 from pipelines.report.depth import by_depth
 from pipelines.report.judged import judge
-from pipelines.report.metrics import most_changed
-from pipelines.report.reranked import read_reranked
+from pipelines.report.metrics import Run, most_changed
+from pipelines.report.reranked import learnt_names, read_reranked
 from pipelines.storage.places import AnyPath
 from pipelines.summary import EvaluateSummary
 from pipelines.table.place import Place
@@ -56,11 +49,23 @@ def evaluate(config: Config, summary: EvaluateSummary, only: set[str] | None = N
     runs = {
         arm: read_run(folder / name) for arm, name in _RUNS.items() if (folder / name).is_file()
     }
-    if not qrels.keys() & runs["retrieved"].keys():
-        raise UsageError(
-            f"queries.qrels: {path} judges none of the queries in {retrieved}; "
-            f"it judges {_examples(qrels)}, the run answers {_examples(runs['retrieved'])}."
-        )
+    require_judged(qrels, runs["retrieved"], str(path), str(retrieved))
+    _judge(summary, qrels, runs)
+    learnt = learnt_names(folder) & qrels.keys()
+    summary.learnt_queries = len(learnt)
+    if learnt and len(learnt) < len(qrels):
+        others = {query: grades for query, grades in qrels.items() if query not in learnt}
+        summary.unlearnt = EvaluateSummary()
+        _judge(summary.unlearnt, others, runs)
+    if "reranked" in runs:
+        _compare_by_query(summary, folder, qrels)
+    summary.cost = _cost(config, folder)
+
+
+def _judge(
+    summary: EvaluateSummary, qrels: dict[str, dict[str, int]], runs: Mapping[str, Run]
+) -> None:
+    """All arms against some judgements."""
     found = judge(qrels, runs)
     summary.judged_queries, summary.judgements = found.queries, found.judgements
     for arm, values in found.means.items():
@@ -72,9 +77,6 @@ def evaluate(config: Config, summary: EvaluateSummary, only: set[str] | None = N
             summary.verdicts[arm] = found.verdict(arm)
             for key in ("p_value", "wins", "ties", "losses"):
                 setattr(summary, prefix + key, getattr(comparison, key))
-    if "reranked" in runs:
-        _compare_by_query(summary, folder, qrels)
-    summary.cost = _cost(config, folder)
 
 
 def _compare_by_query(
@@ -124,7 +126,3 @@ def _cost(config: Config, folder: AnyPath) -> dict[str, Any]:
         "chunks_per_second": encoding,
         "pairs_per_second": scoring,
     }
-
-
-def _examples(mapping: Mapping[str, object]) -> str:
-    return ", ".join(sorted(mapping)[:3])

@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 from pipelines.config import Config
 from pipelines.corpus.identity import digest
 from pipelines.errors import InputMissing, UsageError
+from pipelines.queries.judgements import require_judged
 from pipelines.queries.log import Log
 from pipelines.queries.outputs import TRAINING
+from pipelines.queries.runs import trec_ids
 from pipelines.queries.training_data import LISTS, SCHEMAS, TRIPLETS
 from pipelines.report.metrics import Qrels
 from pipelines.storage.objects import ObjectPath
@@ -27,12 +29,15 @@ from pipelines.train.examples import (
     Example,
     Source,
     clicked_examples,
+    drawn,
     judged_examples,
     taught_examples,
     triplet_examples,
 )
 from pipelines.train.made import made_examples
 
+# Of each source this times as many queries as an epoch has are drawn, and compared with all.
+_DRAWN = 3
 # Documents that queries are tried of at a time: some give none.
 _TRIED = 4096
 
@@ -101,7 +106,7 @@ def gather(
     settings = config.train
     share = weights["passages"] / sum(weights.values())
     readers: dict[Source, Callable[[], Iterable[Example]]] = {
-        "judgements": lambda: [] if log is None else judged_examples(log, qrels),
+        "judgements": lambda: [] if log is None else _judged(dataset, log, qrels),
         "clicks": lambda: [] if log is None else clicked_examples(log),
         "triplets": lambda: _written(config, dataset, TRIPLETS, triplet_examples),
         "teacher": lambda: _written(config, dataset, LISTS, taught_examples),
@@ -117,10 +122,25 @@ def gather(
                 f"train.sources.{source} has the weight {weights[source]:g}, and gives no query to "
                 "learn from."
             )
-        found += own
+        found += drawn(own, _DRAWN * settings.queries, settings.seed)
     if not found:
         raise UsageError("There is no query to learn from in what train.sources names.")
     return found
+
+
+def _judged(dataset: lance.LanceDataset, log: Log, qrels: Qrels) -> list[Example]:
+    """The examples of judgements, whose documents are named as in run files."""
+    asked = trec_ids(log.lines["query_id"]).to_pylist()
+    require_judged(qrels, asked, "the file", "the log")
+    spaced: dict[str, str] = {}
+    if any("%" in name for grades in qrels.values() for name in grades):
+        for batch in dataset.to_batches(columns=["doc_id"]):
+            names = batch["doc_id"].unique()
+            written = trec_ids(names)
+            others = pc.not_equal(written, names)
+            own = (column.filter(others).to_pylist() for column in (written, names))
+            spaced.update(zip(*own, strict=True))
+    return judged_examples(log, qrels, spaced)
 
 
 def _written(

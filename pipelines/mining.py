@@ -37,6 +37,8 @@ from pipelines.train.groups import Candidates
 from pipelines.train.made import stripped
 
 Vectors = npt.NDArray[np.float32]
+# Of so many examples the candidates' passages are held in memory.
+_EXAMPLES_AT_ONCE = 4096
 
 
 class FetchTexts:
@@ -105,16 +107,36 @@ def candidates_of(
     examples: Sequence[Example],
     known: QueryVectors,
     progress: Progress,
+    gone: set[str],
     aggregate: Aggregate = "max",
     chunks: int = 1,
     *,
     vectors_too: bool = False,
 ) -> Iterator[Candidates]:
-    """The candidates of each example, in their order; the job's log asks these.
+    """The candidates of each example, in their order.
 
     Of each candidate the nearest passage is read, or those that `aggregate` and `chunks` have a
-    rerank run score. With `vectors_too` it comes with the vector of the first of them.
+    rerank run score. With `vectors_too` it comes with the vector of the first of them. Documents
+    that something is known of, and that the table does not hold, are added to `gone`.
     """
+    for start in range(0, len(examples), _EXAMPLES_AT_ONCE):
+        part = examples[start : start + _EXAMPLES_AT_ONCE]
+        log = asking(part)
+        search = replace(job, log=log, texts=Texts.of(log))
+        yield from _found_for(search, part, known, progress, aggregate, chunks, vectors_too)
+        gone.update(name for table in log.rejects for name in table["doc_id"].to_pylist())
+
+
+def _found_for(
+    job: Job,
+    examples: Sequence[Example],
+    known: QueryVectors,
+    progress: Progress,
+    aggregate: Aggregate,
+    chunks: int,
+    vectors_too: bool,
+) -> Iterator[Candidates]:
+    """The candidates of the examples that the job's log asks."""
     vectors = known.of(job.texts.values)
     with progress.track("Retrieve", "queries", partial(job.done, "retrieve")):
         found = retrieve(job, vectors)
@@ -215,14 +237,3 @@ def _scores_of_rests(
     return {
         (number, name): score for (number, name, _), score in zip(made, near.tolist(), strict=True)
     }
-
-
-def asked_by(job: Job, examples: Sequence[Example]) -> Job:
-    """The job with a log that asks the queries of some examples."""
-    log = asking(examples)
-    return replace(job, log=log, texts=Texts.of(log))
-
-
-def gone_of(log: Log) -> set[str]:
-    """The documents that something was known of, and that the table does not hold."""
-    return {name for table in log.rejects for name in table["doc_id"].to_pylist()}

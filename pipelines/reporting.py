@@ -115,6 +115,11 @@ def _heading(job: Job, summary: RerankSummary, found: Findings) -> Heading:
             "Most of the first ten documents are not judged, and an unjudged one counts as "
             "irrelevant."
         )
+    if summary.learnt_queries:
+        warnings.append(
+            f"{summary.learnt_queries:,} of the queries were used to train a model of this run; "
+            "`tandem evaluate` judges the others apart."
+        )
     if not job.trained.helps:
         warnings.append(f"The reranker: {job.trained.verdict}")
     return Heading(

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 import lance
+import numpy as np
+import numpy.typing as npt
 
 from pipelines.backend import computing, way
 from pipelines.cluster import TallyActor, one_clock, quiet_ray_data, runner, whole_cluster
@@ -16,8 +18,9 @@ from pipelines.errors import UsageError
 from pipelines.models.computing import Computing
 from pipelines.models.fingerprint import ids_digest
 from pipelines.models.load import EncoderSpec, ScorerSpec
+from pipelines.queries.judgements import judgements, load_judgements
 from pipelines.queries.log import Log, read_log
-from pipelines.queries.outputs import judgements, load_judgements, output_folder
+from pipelines.queries.outputs import output_folder
 from pipelines.queries.scores import Store, score_place, scorer_key
 from pipelines.queries.texts import Texts
 from pipelines.rerank_models import RerankModels
@@ -29,6 +32,7 @@ from pipelines.table.publish import open_live, require_same_encoder
 from pipelines.table.schema import fingerprints_of, stored_ids
 from pipelines.table.search import Where, full_text_columns
 from pipelines.table.where import conditions
+from pipelines.train.learnt import learnt_among
 from pipelines.train.record import Record, read_record
 
 NO_RERANKER = "none"
@@ -101,6 +105,12 @@ class Job:
         return known or Record("reranker", helps=True, verdict="")
 
     @cached_property
+    def learnt(self) -> npt.NDArray[np.bool_]:
+        """Whether the training of a model of this run used a query, by distinct query."""
+        folders = [spec.folder for spec in (self.encoder, self.scorer) if spec is not None]
+        return learnt_among(self.log.queries["text"].to_pylist(), folders)
+
+    @cached_property
     def fusion_weight(self) -> float | None:
         """What a logit counts beside a cosine of the search, as the reranker's training found.
 
@@ -125,8 +135,13 @@ class Job:
         return (
             f"{self.log.lines.num_rows:,} lines ask {self.log.queries.num_rows:,} distinct "
             f"queries; {rejected:,} rejected. Candidates: {source[queries.candidates]}, "
-            f"{queries.top_k} documents at most.{self._scoring()}"
+            f"{queries.top_k} documents at most.{self._scoring()}{self._used()}"
         )
+
+    def _used(self) -> str:
+        count = int(self.learnt.sum())
+        used = "of these queries were used to train a model of this run, and prove nothing"
+        return f"\nBEWARE: {count:,} {used}." if count else ""
 
     def _scoring(self) -> str:
         if self.scorer is None or self.scores is None:
@@ -147,6 +162,7 @@ class Job:
     def describe(self, summary: RerankSummary) -> None:
         """Put into the summary what is known before the work."""
         summary.live = self.dataset.version
+        summary.learnt_queries = int(self.learnt.sum())
         summary.lines, summary.queries = self.log.lines.num_rows, self.log.queries.num_rows
         summary.models = {"encoder": self.encoder.name, "encoder_digest": self.encoder.fingerprint}
         if self.scorer is not None:

@@ -115,7 +115,8 @@ def rerank(
         with replacing(folder, summary) as aside:
             with clock.stage("write"):
                 findings = Findings.of(job.log, ranked, job.qrels)
-                write_rankings(aside, job.log, findings.names, ranked, job.trained.probabilities)
+                likely = job.trained.probabilities
+                write_rankings(aside, job.log, findings.names, ranked, likely, job.learnt)
             with clock.stage("report"):
                 _write_findings(aside, job, summary, ranked, findings, passages, pairs)
             quarantine.keep(job.place, rejects)

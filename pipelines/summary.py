@@ -109,6 +109,7 @@ class PlanSummary(_Planned):
 class RerankSummary:
     """What a rerank run did; keys of the reranked arm are None where no reranker ran.
 
+    `learnt_queries` are those that the training of the run's own models used.
     `stages` are those of the pipelines that ran, None if Ray did not tell what they did.
     """
 
@@ -116,6 +117,7 @@ class RerankSummary:
     live: int | None = None
     lines: int = 0
     queries: int = 0
+    learnt_queries: int = 0
     pairs: int | None = None
     distinct_pairs: int | None = None
     scored: int | None = None
@@ -158,7 +160,8 @@ class EvaluateSummary:
     same of fused with retrieved; `comparisons` have more of both, and `verdicts` a sentence.
     `depths` say what reranking fewer candidates would give. `helped` and `harmed` are the queries
     that reranking changed most. `cost` counts texts and pairs, with seconds at the rates of the
-    runs where these are known. `by_query` holds nDCG@10.
+    runs where these are known. `by_query` holds nDCG@10. `learnt_queries` are the judged ones that
+    the training of the run's models used, and `unlearnt` says what the others say.
     """
 
     judged_queries: int = 0
@@ -181,6 +184,8 @@ class EvaluateSummary:
     harmed: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
     by_query: dict[str, dict[str, float]] = field(default_factory=dict)
+    learnt_queries: int = 0
+    unlearnt: EvaluateSummary | None = None
     error: str | None = None
 
 

@@ -11,16 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.errors import UsageError
-from pipelines.mining import (
-    QueryVectors,
-    asked_by,
-    candidates_of,
-    gone_of,
-)
+from pipelines.mining import QueryVectors, candidates_of
 from pipelines.progress import Progress
-from pipelines.train.examples import Example, mixed, one_of_each
+from pipelines.train.examples import counted, mixed, one_of_each
 from pipelines.train.groups import GROUPS, LISTS, groups_of, list_of
-from pipelines.train.split import Split, split
+from pipelines.train.split import split
 from pipelines.train.work import GROUPS_FILE, POOL_FILE, TUNING_FILE, VERDICT_FILE, Work
 from pipelines.train_job import TrainJob
 from pipelines.train_pool import pool
@@ -43,10 +38,11 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
         settings.held_out,
         settings.held_out_queries,
         settings.seed,
+        job.weights,
     )
     tunes, judges = one_of_each(parts.tuning), one_of_each(parts.verdict)
     held = [*tunes, *judges]
-    _require_halves(job, tunes, judges)
+    _require_halves(job, tunes, judges, set())
     learnt = mixed(parts.train, job.weights, settings.queries, settings.seed)
     if not learnt:
         raise UsageError(
@@ -57,34 +53,28 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
     rights: dict[str, set[str]] = {}
     for example in job.examples:
         rights.setdefault(example.query, set()).update(example.positives)
-    search, reranker = asked_by(job.search, held), job.config.reranker
-    read = (reranker.aggregate, reranker.max_chunks)
+    gone: set[str] = set()
+    reads = (job.config.reranker.aggregate, job.config.reranker.max_chunks)
+    found = candidates_of(job.search, held, vectors, progress, gone, *reads)
     lists = [
         list_of(example, own, f"h{number}", settings.depth)
-        for number, (example, own) in enumerate(
-            zip(held, candidates_of(search, held, vectors, progress, *read), strict=True)
-        )
+        for number, (example, own) in enumerate(zip(held, found, strict=True))
     ]
-    gone = gone_of(search.log)
-    search = asked_by(job.search, learnt)
     groups: list[dict[str, object]] = []
     without = 0
-    for example, own in zip(
-        learnt,
-        candidates_of(search, learnt, vectors, progress, vectors_too=True),
-        strict=True,
-    ):
+    found = candidates_of(job.search, learnt, vectors, progress, gone, vectors_too=True)
+    for example, own in zip(learnt, found, strict=True):
         made = groups_of(example, own, banned | rights[example.query], settings)
         groups += made
         without += not made
     if len(groups) < settings.batch:
         raise UsageError(
-            f"{len(groups)} groups are no batch of {settings.batch}: give more queries, a smaller "
-            "train.batch, or a larger train.depth or train.margin."
+            f"{len(groups)} groups are no batch of {settings.batch}{_gone(gone)}: give more "
+            "queries, a smaller train.batch, or a larger train.depth or train.margin."
         )
     halves = lists[: len(tunes)], lists[len(tunes) :]
     tuning, verdict = ([own for own in half if own["relevant"]] for half in halves)
-    _require_halves(job, tuning, verdict)
+    _require_halves(job, tuning, verdict, gone)
     tables = {
         GROUPS_FILE: pa.Table.from_pylist(groups, schema=GROUPS),
         TUNING_FILE: pa.Table.from_pylist(tuning, schema=LISTS),
@@ -93,32 +83,30 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
     if settings.kind == "encoder":
         texts = {key: text for example in held for key, text in example.texts.items()}
         tables[POOL_FILE] = pool(job, [*tuning, *verdict], texts)
-    gone |= gone_of(search.log)
-    work.keep(tables, _facts(parts, learnt, len(groups), without, len(gone)))
+    facts = {
+        "queries": len(learnt),
+        "by_source": counted(learnt),
+        "groups": len(groups),
+        "without_negatives": without,
+        "held_out": len(tuning) + len(verdict),
+        "left_out": parts.left_out,
+        "gone": len(gone),
+    }
+    work.keep(tables, facts)
 
 
-def _require_halves(job: TrainJob, tuning: Sequence[Any], verdict: Sequence[Any]) -> None:
+def _gone(documents: set[str]) -> str:
+    return f" ({len(documents):,} documents are not in the table)" if documents else ""
+
+
+def _require_halves(
+    job: TrainJob, tuning: Sequence[Any], verdict: Sequence[Any], gone: set[str]
+) -> None:
     """Both halves of what is held out can say something."""
     if min(len(tuning), len(verdict)) < _LEAST_OF_A_HALF:
         raise UsageError(
-            f"Of {len(job.examples)} queries {len(tuning) + len(verdict)} can be held out, and two "
-            f"halves of {_LEAST_OF_A_HALF} are needed to judge the model: give more queries, or a "
-            "larger train.held_out."
+            f"Of {len(job.examples)} queries {len(tuning) + len(verdict)} can be held out"
+            f"{_gone(gone)}, and two halves of {_LEAST_OF_A_HALF}, which share no right document "
+            "and no like query, are needed to judge the model: give more queries with answers of "
+            "their own, or a larger train.held_out."
         )
-
-
-def _facts(
-    parts: Split, learnt: list[Example], groups: int, without: int, gone: int
-) -> dict[str, Any]:
-    sources = sorted({example.source for example in learnt})
-    return {
-        "queries": len(learnt),
-        "by_source": {
-            source: sum(example.source == source for example in learnt) for source in sources
-        },
-        "groups": groups,
-        "without_negatives": without,
-        "held_out": len(parts.tuning) + len(parts.verdict),
-        "left_out": parts.left_out,
-        "gone": gone,
-    }

@@ -18,8 +18,8 @@ from pipelines.gathering import gather, weights_of
 from pipelines.index_job import describe_configured
 from pipelines.mining import asking
 from pipelines.models.specs import EncoderSpec
+from pipelines.queries.judgements import judgements, load_judgements
 from pipelines.queries.log import read_log
-from pipelines.queries.outputs import judgements, load_judgements
 from pipelines.queries.texts import Texts
 from pipelines.rerank_job import NO_RERANKER, Job, RerankRequest
 from pipelines.rerank_models import REAL_MODELS
@@ -30,7 +30,7 @@ from pipelines.table.place import Place
 from pipelines.table.publish import open_live, require_same_encoder
 from pipelines.table.schema import fingerprints_of
 from pipelines.table.where import conditions
-from pipelines.train.examples import Example, Source
+from pipelines.train.examples import Example, Source, counted
 from pipelines.train.start import StartSpec, describe_start
 
 ENCODER = "encoder"
@@ -65,11 +65,8 @@ class TrainJob:
     def announcement(self) -> str:
         """What the run is about to do, in two or three sentences."""
         settings = self.config.train
-        counts = {
-            source: sum(example.source == source for example in self.examples)
-            for source in self.weights
-        }
-        listed = ", ".join(f"{count:,} of {source}" for source, count in counts.items() if count)
+        counts = counted(self.examples)
+        listed = ", ".join(f"{count:,} of {source}" for source, count in counts.items())
         head = " with a new head" if self.new_head else ""
         queries = self.config.queries
         unseen = ""
@@ -121,7 +118,7 @@ def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
             raise UsageError(
                 f"train.output is {settings.output}, the model that {used}; name another."
             )
-    path = judgements(config) if config.queries else None
+    path = judgements(config, to_learn=True) if config.queries else None
     qrels = load_judgements(path) if path else {}
     log = None if config.queries is None else read_log(config.queries, None, runner(encoding))
     weights = weights_of(config, log, qrels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import Any
 
 import ray
@@ -18,9 +19,10 @@ from pipelines.storage.stores import Options
 from pipelines.train.calibration import best_threshold, calibrate, calibration_error
 from pipelines.train.card import CARD, card
 from pipelines.train.judging import ARMS, judge_logits, score_lists, weight_for
+from pipelines.train.learnt import keep_learnt
 from pipelines.train.record import RECORD, Record, read_as
 from pipelines.train.searching import Found, search_held_out
-from pipelines.train.work import POOL_FILE, TUNING_FILE, VERDICT_FILE, Work
+from pipelines.train.work import GROUPS_FILE, POOL_FILE, TUNING_FILE, VERDICT_FILE, Work
 from pipelines.train_job import TrainJob
 from pipelines.train_summary import TrainSummary
 
@@ -48,6 +50,8 @@ def save_trained(job: TrainJob, work: Work, summary: TrainSummary) -> None:
     summary.output = str(job.output)
     content = json.dumps(asdict(record), indent=2)
     (work.model / RECORD).write_text(f"{content}\n", encoding="utf-8")
+    used = [work.read(name)["query"].to_pylist() for name in (GROUPS_FILE, TUNING_FILE)]
+    keep_learnt(work.model, chain(*used), job.start.folder)
     page = card(summary, job.config)
     (work.model / CARD).write_text(page, encoding="utf-8")
     work.bring(job.output)

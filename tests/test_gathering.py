@@ -6,10 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 from deaths import OLD
 from fake_models import fake_rerank_models
-from running import configured, document, run_rerank, write_jsonl
+from running import configured, document, run_index, run_rerank, write_jsonl
 
 from pipelines.errors import InputMissing, UsageError
 from pipelines.gathering import gather, weights_of
+from pipelines.queries.judgements import judgements, load_judgements
 from pipelines.queries.log import read_log
 from pipelines.table.place import Place
 from pipelines.table.publish import open_live
@@ -60,6 +61,41 @@ def test_what_the_configuration_names_is_learnt_from_and_passages_only_alone(ask
     assert [one.positives for one in unseen] == [{"d001": 1.0}]
     none = asked({"sources": {"clicks": 0}}, **clicks)
     assert {one.source for one in gathered(none, QRELS)} == {"judgements"}
+
+
+def test_judged_ids_may_hold_white_space(small_encoder, tmp_path):
+    """Documents are files, and both they and a query have a blank in their names."""
+    for name in ("my file.md", "50% off.md", "plain.md"):
+        (tmp_path / "notes" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "notes" / name).write_text(f"What stands in {name}.", encoding="utf-8")
+    corpus = {"corpus": {"format": "markdown", "paths": [str(tmp_path / "notes")]}}
+    write_jsonl(tmp_path / "log.jsonl", [{"query_id": "my query", "query": "a lock"}])
+    log = {"queries": {"format": "jsonl", "paths": [str(tmp_path / "log.jsonl")]}}
+    config = configured(tmp_path, small_encoder, **corpus, **log)
+    run_index(config)
+    names = open_live(Place.of(config.table)).to_table(columns=["doc_id"])["doc_id"].to_pylist()
+    spaced = [name for name in names if " " in name]
+    assert len(spaced) == 2
+    lines = "".join(f"my query\t{name}\t1\n" for name in names)
+    (tmp_path / "qrels.tsv").write_text(f"query-id\tcorpus-id\tscore\n{lines}")
+    (found,) = gathered(config, load_judgements(tmp_path / "qrels.tsv"))
+    assert found.positives == dict.fromkeys(names, 1)
+
+
+def test_judgements_of_another_log_are_refused(asked):
+    with pytest.raises(
+        UsageError, match=r"judges none of the queries in the log; it judges q7, and asked are q1"
+    ):
+        gathered(asked({}), {"q7": {"d001": 1}})
+
+
+def test_what_is_learnt_from_a_folder_of_judgements_is_its_train_split(asked, tmp_path):
+    (tmp_path / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td001\t1\n")
+    config = asked({}, qrels=str(tmp_path))
+    assert judgements(config, to_learn=True).name == "test.tsv"
+    (tmp_path / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq2\td002\t1\n")
+    assert judgements(config, to_learn=True).name == "train.tsv"
+    assert judgements(config).name == "test.tsv"
 
 
 def test_documents_ask_for_themselves_and_in_the_same_way_again(asked):

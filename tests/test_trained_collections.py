@@ -1,6 +1,7 @@
 """Training on real collections: SciFact's documents, and a click log simulated from judgements.
 
-None of SciFact's own queries is learnt from; they say at the end what came of it.
+None of SciFact's own queries is learnt from; they say at the end what came of it. Each training is
+done once more, killed after its first checkpoint and run again: it must end with the same model.
 """
 
 import json
@@ -9,7 +10,8 @@ import random
 from pathlib import Path
 
 import pytest
-from running import configured, run_index, run_rerank, run_train
+from deaths import ended, start
+from running import configured, run_index, run_rerank, run_train, write_config
 
 from pipelines.evaluation import evaluate
 from pipelines.queries.runs import read_qrels, read_run
@@ -17,24 +19,43 @@ from pipelines.summary import EvaluateSummary
 from pipelines.train.record import read_record
 
 COLLECTIONS = os.environ.get("TANDEM_COLLECTIONS")
+HOUR = 3600
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(3600),
+    pytest.mark.timeout(2 * HOUR),
     pytest.mark.usefixtures("cluster"),
     pytest.mark.skipif(not COLLECTIONS, reason="TANDEM_COLLECTIONS names no test collections"),
 ]
 WHOLE = {"whole_document": True, "max_tokens": 256}
 
 
+def sections_of(name, **sections):
+    corpus = {"format": "beir", "paths": [str(Path(COLLECTIONS) / name)], "id": "_id"}
+    return {"corpus": corpus, "chunking": WHOLE, "encoder": {"dtype": "auto"}} | sections
+
+
 def beir(name, folder, **sections):
-    corpus = str(Path(COLLECTIONS) / name)
-    usual = {"chunking": WHOLE, "encoder": {"dtype": "auto"}}
-    return configured(
-        folder,
-        "bundled",
-        corpus={"format": "beir", "paths": [corpus], "id": "_id"},
-        **(usual | sections),
-    )
+    return configured(folder, "bundled", **sections_of(name, **sections))
+
+
+def require_the_same_when_killed(found, cluster, name, folder, **sections):
+    """A training like one that nobody stopped, by commands that are killed and run again."""
+    undisturbed = Path(sections["train"]["output"])
+    out = undisturbed.with_name(f"{undisturbed.name}-killed")
+    sections["train"] = sections["train"] | {"output": str(out)}
+    file = write_config(folder, "bundled", **sections_of(name, **sections))
+    pattern = {"pattern": "*/checkpoints/checkpoint-*/complete", "folder": f"{out}.work"}
+    code, said = ended(start(cluster, pattern | {"ledger": 1}, "train", file), HOUR)
+    assert code == -9, said
+    assert not out.exists()
+    said_in = folder / f"{out.name}.json"
+    code, said = ended(start(cluster, {}, "train", file, "--json", said_in), HOUR)
+    assert code == 0, said
+    assert "Going on" in said
+    summary = json.loads(said_in.read_text(encoding="utf-8"))
+    assert (summary["figures"], summary["history"]) == (found.figures, found.history)
+    weights = [(model / "model.safetensors").read_bytes() for model in (undisturbed, out)]
+    assert weights[0] == weights[1]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +86,7 @@ def judged(config):
 
 
 @pytest.mark.parametrize("kind", ["reranker", "encoder"])
-def test_models_for_scifact(scifact, kind, record_property):
+def test_models_for_scifact(scifact, cluster, kind):
     settings = {
         "kind": kind,
         "output": str(scifact / kind),
@@ -87,6 +108,7 @@ def test_models_for_scifact(scifact, kind, record_property):
     assert (scifact / kind / "README.md").is_file()
     assert len(found.history) >= 2
     print(json.dumps({"history": found.history, "verdict": found.verdict}))
+    require_the_same_when_killed(found, cluster, "scifact", scifact, train=settings)
     if kind == "reranker":
         scorer = {"model": str(scifact / kind), "max_length": 256}
         require_no_harm(beir("scifact", scifact, queries=log_of("scifact"), reranker=scorer))
@@ -160,5 +182,7 @@ def test_a_reranker_from_simulated_clicks(cluster, tmp_path):
     assert found.data["held_out"] >= 20
     assert found.verdict == read_record(tmp_path / "model").verdict
     print(json.dumps({"history": found.history, "verdict": found.verdict}))
+    more = {"queries": clicked, "train": settings}
+    require_the_same_when_killed(found, cluster, "cranfield", tmp_path, **more)
     scorer = {"model": str(tmp_path / "model"), "max_length": 256}
     require_no_harm(beir("cranfield", tmp_path, queries=log, reranker=scorer))

@@ -196,6 +196,17 @@ def test_a_rerank_run_reports_calibrated_probabilities(asked, trained, tmp_path)
     assert "Fused: the cosine of the search and 0.2 times the logit" in page
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["models"]["fusion_weight"] == 0.2
+    used = summary["learnt_queries"]
+    assert used == trained.data["queries"] + trained.data["held_out"] // 2
+    file = write_config(tmp_path, "bundled", **more)
+    result = CliRunner().invoke(app, ["evaluate", str(file), "--json", str(tmp_path / "out.json")])
+    assert f"{used} of these {MARKED * ASKED} queries were used to train a model" in result.output
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told["learnt_queries"] == used
+    others = told["unlearnt"]
+    assert others["judged_queries"] == MARKED * ASKED - used
+    assert others["by_query"]["fused"].items() < told["by_query"]["fused"].items()
+    assert f"{used} of the queries were used to train" in page
     assert "off by" in record.sentence(record.read_as)
     otherwise = record.sentence(record.read_as | {"aggregate": "mean"})
     assert "calibrated with aggregate max, max_chunks 16, max_length 64, and this run" in otherwise
@@ -329,6 +340,22 @@ def test_several_workers_share_out_each_batch(asked, small_scorer, tmp_path):
 
 
 @pytest.mark.slow
+def test_several_workers_compare_all_of_an_encoder_s_batch(asked, tmp_path):
+    """The loss is that of choosing among a whole batch, and not among a worker's share of it."""
+    shutil.copytree(asked / "index", tmp_path / "index")
+    train = {"kind": "encoder", "epochs": 1, "learning_rate": 1e-9, "negatives": 1}
+    more = sections(asked, tmp_path / "model", **train, frozen_layers=0)
+    more["train"]["evaluate_every"] = 1
+    alone = run_train(configured(asked, "bundled", **more))
+    more["train"]["output"] = str(tmp_path / "shared")
+    more["resources"] = {"trainer": {"actors": 2, "cpus": 0.75}}
+    shared = run_train(configured(asked, "bundled", **more))
+    assert (alone.resources["trainer"]["actors"], shared.resources["trainer"]["actors"]) == (1, 2)
+    losses = [[entry["loss"] for entry in one.history[1:]] for one in (alone, shared)]
+    assert np.mean(losses[1]) == pytest.approx(np.mean(losses[0]), rel=0.15)
+
+
+@pytest.mark.slow
 def test_the_bi_encoder_s_own_weights_get_a_head(asked, tmp_path):
     """As the README's configuration has it, with what a small corpus needs."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -369,13 +396,15 @@ def test_a_missing_library_is_named(asked, small_scorer, tmp_path, monkeypatch):
 WRONG = {
     "train.kind=both": "train.kind is 'both'",
     "train.held_out=1": "train.held_out is 1",
+    "train.held_out_queries=3": "train.held_out_queries is 3",
     "train.batch=1": "train.batch is 1",
     "train.output=s3://bucket/model": "a folder is allowed that all nodes reach",
+    "index.metric=dot": "train.fusion_weight is 0.2, which weighs a logit beside a cosine",
     "train.sources.clicks=1": "queries.columns.clicks names no column",
     "train.sources.teacher=1": "train.runs names no output folder",
     "train.sources={judgements: 0, passages: 0}": "every source the weight 0",
     "train.runs=[nowhere]": "there is no .*nowhere",
-    "train.held_out=0.01": "0 can be held out, and two halves of 2 are needed",
+    "train.held_out=0.01": "0 can be held out, and two halves of 2, which",
     "train.batch=512": "no batch of 512",
     "train.frozen_layers=9": "train.frozen_layers is 9; the model has 2",
     "train.output=index": "a folder that holds something else than a model",

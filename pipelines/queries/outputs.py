@@ -11,15 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.config import Config
-from pipelines.errors import InputMissing, UsageError
 from pipelines.queries.candidates import SOURCES, ranks_within
 from pipelines.queries.log import Ints, Log
 from pipelines.queries.rank import Floats, order_by
-from pipelines.queries.runs import Names, read_qrels, write_run
+from pipelines.queries.runs import Names, write_run
 from pipelines.storage.objects import ObjectPath
 from pipelines.storage.places import AnyPath, located, remove, replace
 from pipelines.summary import RerankSummary, write_json
@@ -114,37 +114,6 @@ def output_folder(config: Config) -> AnyPath:
     return located(config.output.path, config.output.storage_options or {})
 
 
-def judgements(config: Config) -> AnyPath | None:
-    """The file with the judgements; a folder is BEIR's, whose test split is taken.
-
-    Raises:
-        InputMissing: the configuration names one that does not exist.
-    """
-    queries = config.require_queries()
-    if queries.qrels is None:
-        return None
-    path = located(queries.qrels, queries.storage_options or {})
-    path = path / "test.tsv" if path.is_dir() else path
-    if not path.is_file():
-        raise InputMissing(f"queries.qrels: there is no file {path}.")
-    return path
-
-
-def load_judgements(path: AnyPath) -> dict[str, dict[str, int]]:
-    """The judgements of a file, by query and document.
-
-    Raises:
-        UsageError: it holds none, or something else.
-    """
-    try:
-        qrels = {query: dict(grades) for query, grades in read_qrels(path).items()}
-    except (ValueError, OSError) as error:
-        raise UsageError(f"queries.qrels: {path} cannot be read: {error}.") from error
-    if not qrels:
-        raise UsageError(f"queries.qrels: {path} holds no judgement.")
-    return qrels
-
-
 @contextmanager
 def replacing(folder: AnyPath, summary: RerankSummary) -> Iterator[Path]:
     """A folder to write outputs into, which are then moved to `folder`, the summary last.
@@ -187,10 +156,12 @@ def write_rankings(
     names: Names,
     ranked: Ranked,
     probabilities: Callable[[Floats], Floats],
+    learnt: npt.NDArray[np.bool_],
 ) -> None:
     """Write the run files, the reranked log and the map of its lines.
 
-    `names` are the ids under which queries stand in run files; `probabilities` those of logits.
+    `names` are the ids under which queries stand in run files; `probabilities` those of logits;
+    `learnt` says of each query whether the training of the run's models used it.
     """
     queries, orders = ranked.queries, ranked.orders
     documents = (ranked.numbers, ranked.documents)
@@ -199,7 +170,7 @@ def write_rankings(
         write_run(aside / name, tag, names, queries, documents, values, order)
     if ranked.logits is not None:
         _write_table(aside / TABLE, log, ranked, orders[RERANKED][1], probabilities)
-    pq.write_table(_line_map(log), aside / QUERY_IDS)
+    pq.write_table(_line_map(log, learnt), aside / QUERY_IDS)
 
 
 def _write_table(
@@ -254,8 +225,8 @@ def _rows(
     return pa.table(arrays, schema=RERANKED_ROWS)
 
 
-def _line_map(log: Log) -> pa.Table:
+def _line_map(log: Log, learnt: npt.NDArray[np.bool_]) -> pa.Table:
     """Which distinct query each line asks, and what else the log says of the line."""
-    lines = log.lines
-    asked = log.queries["query_id"].take(lines["query"].combine_chunks())
-    return lines.drop_columns(["query"]).append_column("run_query_id", asked)
+    lines, asked = log.lines.drop_columns(["query"]), log.lines["query"].combine_chunks()
+    lines = lines.append_column("run_query_id", log.queries["query_id"].take(asked))
+    return lines.append_column("learnt", pa.array(learnt).take(asked))

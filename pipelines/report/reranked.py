@@ -68,5 +68,16 @@ def read_reranked(folder: AnyPath, judged: Collection[str]) -> Reranked:
     return Reranked(rows, found)
 
 
+def learnt_names(folder: AnyPath) -> set[str]:
+    """The ids, as in run files, of queries that the training of the run's models used."""
+    if not (folder / QUERY_IDS).is_file():
+        return set()
+    file = pq.ParquetFile(_opened(folder / QUERY_IDS))
+    if "learnt" not in file.schema_arrow.names:  # an older run's
+        return set()
+    lines = file.read(columns=["query_id", "learnt"])
+    return set(trec_ids(lines.filter(lines["learnt"])["query_id"]).to_pylist())
+
+
 def _opened(path: AnyPath) -> pa.NativeFile:
     return arrow_file(path if isinstance(path, ObjectPath) else str(path))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Literal
 
 import numpy as np
@@ -11,6 +13,7 @@ import pyarrow as pa
 
 from pipelines.config_train import Style
 from pipelines.queries.log import Log
+from pipelines.queries.runs import trec_id
 from pipelines.report.metrics import Qrels
 
 Source = Literal["judgements", "clicks", "triplets", "teacher", "passages"]
@@ -49,15 +52,19 @@ class Example:
         return list(dict.fromkeys([*best, *self.negatives, *self.scores]))
 
 
-def judged_examples(log: Log, qrels: Qrels) -> list[Example]:
-    """The queries of a log that judgements name, by any of their ids."""
+def judged_examples(log: Log, qrels: Qrels, spaced: Mapping[str, str]) -> list[Example]:
+    """The queries of a log that judgements name, by any of their ids.
+
+    Ids of judgements are those of run files; `spaced` are the table's own of those with a space.
+    """
     texts = log.queries["text"].to_pylist()
     found: dict[int, dict[str, float]] = {}
     for name, query in zip(
         log.lines["query_id"].to_pylist(), log.lines["query"].to_pylist(), strict=True
     ):
-        if name in qrels:
-            found.setdefault(query, {}).update(qrels[name])
+        grades = qrels.get(trec_id(name), {})
+        for document, grade in grades.items():
+            found.setdefault(query, {})[spaced.get(document, document)] = grade
     return [
         Example(
             texts[query],
@@ -157,6 +164,25 @@ def one_of_each(examples: Iterable[Example]) -> list[Example]:
             texts = {**example.texts, **known.texts}
             found[example.query] = replace(known, positives=positives, texts=texts)
     return list(found.values())
+
+
+def counted(examples: Iterable[Example]) -> dict[str, int]:
+    """How many examples each source gave."""
+    counts = Counter(example.source for example in examples)
+    return {source: counts[source] for source in SOURCES if counts[source]}
+
+
+def drawn(examples: Sequence[Example], most: int, seed: int) -> Sequence[Example]:
+    """At most so many of them, in their order; which ones their queries say."""
+    if len(examples) <= most:
+        return examples
+    order = sorted(range(len(examples)), key=lambda number: key_of(examples[number].query, seed))
+    return [examples[number] for number in sorted(order[:most])]
+
+
+def key_of(query: str, seed: int) -> bytes:
+    """What puts queries in a random order that they alone decide."""
+    return blake2b(f"{seed} {query}".encode(), digest_size=8).digest()
 
 
 def mixed(

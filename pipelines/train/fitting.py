@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 
+from pipelines.errors import ModelError
 from pipelines.models.specs import EncoderSpec
 from pipelines.train.asked import Fit
 from pipelines.train.fitting_encoder import EncoderFit
@@ -63,6 +64,11 @@ def fit(
     if state is None:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
         state = trainer.state
+        if not (state.global_step or watcher.stopped):
+            raise ModelError(
+                f"No share of a batch of {settings.batch} groups is without one passage twice: "
+                "give more queries, a smaller train.batch, or one worker."
+            )
     else:
         trainer._load_from_checkpoint(str(place.checkpoints / _best(state)))
     if watcher.stopped or not trainer.is_world_process_zero():
@@ -121,8 +127,9 @@ def _arguments(work: Fit, place: Work) -> dict[str, Any]:
         "disable_tqdm": True,
         "report_to": [],
         "seed": settings.seed,
-        # Of few right passages no whole batch may be without one twice.
-        "dataloader_drop_last": settings.kind == "reranker",
+        # Of few right passages no whole batch may be without one twice; several workers compare
+        # their shares of a batch, which must be alike.
+        "dataloader_drop_last": settings.kind == "reranker" or work.workers > 1,
         "dataloader_pin_memory": work.gpu,
     }
 

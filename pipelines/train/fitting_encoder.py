@@ -79,10 +79,14 @@ class EncoderFit:
     def trainer(
         self, args: SentenceTransformerTrainingArguments, data: Dataset, callbacks: Sequence[Any]
     ) -> SentenceTransformerTrainer:
-        """sentence-transformers' trainer."""
-        loss: Any = MultipleNegativesRankingLoss(self._model)
+        """sentence-transformers' trainer; a batch is compared over all workers."""
+        # No passage stands twice in a worker's share; two shares may hold the same one.
+        several = self._work.workers > 1
+        loss: Any = MultipleNegativesRankingLoss(self._model, gather_across_devices=several)
         if args.per_device_train_batch_size > _BATCH_AT_ONCE:
-            loss = CachedMultipleNegativesRankingLoss(self._model, mini_batch_size=_PART)
+            loss = CachedMultipleNegativesRankingLoss(
+                self._model, mini_batch_size=_PART, gather_across_devices=several
+            )
         return SentenceTransformerTrainer(
             model=self._model,
             args=args,
