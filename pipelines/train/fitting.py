@@ -66,8 +66,8 @@ def fit(
         state = trainer.state
         if not (state.global_step or watcher.stopped):
             raise ModelError(
-                f"No share of a batch of {settings.batch} groups is without one passage twice: "
-                "give more queries, a smaller train.batch, or one worker."
+                f"No batch of {settings.batch} groups is without one passage twice: give more "
+                "queries, a smaller train.batch, or one worker."
             )
     else:
         trainer._load_from_checkpoint(str(place.checkpoints / _best(state)))
@@ -127,8 +127,7 @@ def _arguments(work: Fit, place: Work) -> dict[str, Any]:
         "disable_tqdm": True,
         "report_to": [],
         "seed": settings.seed,
-        # Of few right passages no whole batch may be without one twice; several workers compare
-        # their shares of a batch, which must be alike.
+        # Of few right passages no whole batch may be without one twice; shares must be alike.
         "dataloader_drop_last": settings.kind == "reranker" or work.workers > 1,
         "dataloader_pin_memory": work.gpu,
     }

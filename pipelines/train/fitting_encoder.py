@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pipelines.train.aside import judged_aside
 from pipelines.train.asked import Fit
 from pipelines.train.frozen import freeze
 from pipelines.train.searching import search_held_out
+from pipelines.train.shares import Shares
 from pipelines.train.work import GROUPS_FILE, POOL_FILE, TUNING_FILE, Work
 
 # Larger batches than this are computed in parts, whose gradients are cached (Gao et al., 2021).
@@ -56,10 +58,11 @@ class EncoderFit:
 
     def arguments(self, **values: Any) -> SentenceTransformerTrainingArguments:  # noqa: ANN401
         """The trainer's: no passage twice in a batch, where each is the others' negative."""
+        workers = self._work.workers
         passages = ["positive", *(f"negative_{n}" for n in range(1, self._negatives + 1))]
         prompts = dict.fromkeys(passages, self._start.prompt) | {"anchor": self._start.query_prompt}
         return SentenceTransformerTrainingArguments(
-            batch_sampler="no_duplicates",
+            batch_sampler=partial(Shares, workers=workers) if workers > 1 else "no_duplicates",
             prompts={column: prompt for column, prompt in prompts.items() if prompt} or None,
             **values,
         )
@@ -80,7 +83,6 @@ class EncoderFit:
         self, args: SentenceTransformerTrainingArguments, data: Dataset, callbacks: Sequence[Any]
     ) -> SentenceTransformerTrainer:
         """sentence-transformers' trainer; a batch is compared over all workers."""
-        # No passage stands twice in a worker's share; two shares may hold the same one.
         several = self._work.workers > 1
         loss: Any = MultipleNegativesRankingLoss(self._model, gather_across_devices=several)
         if args.per_device_train_batch_size > _BATCH_AT_ONCE:
