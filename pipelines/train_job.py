@@ -23,7 +23,7 @@ from pipelines.queries.log import read_log
 from pipelines.queries.texts import Texts
 from pipelines.rerank_job import NO_RERANKER, Job, RerankRequest
 from pipelines.rerank_models import REAL_MODELS
-from pipelines.resources import Stages, plan_stages
+from pipelines.resources import Cluster, Stages, plan_stages
 from pipelines.stage_table import Watch
 from pipelines.summary import require_writable
 from pipelines.table.place import Place
@@ -92,24 +92,12 @@ def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
         if find_spec(library) is None:
             raise UsageError(f"Training needs {library}: pip install 'tandem-retrieval[train]'.")
     output = Path(settings.output).resolve()
-    require_writable(output / "model.safetensors", "train.output")
-    require_writable(output.with_name(f".{output.name}.new") / "config.json", "train.output")
-    _require_model_folder(output)
+    _require_output(output)
     quiet_ray_data()
     place, cluster = Place.of(config.table), whole_cluster()
     dataset = open_live(place)
     encoding = plan_stages(cluster, config.resources.encoder, "resources.encoder")
-    workers = plan_stages(cluster, config.resources.trainer, "resources.trainer")
-    if workers.actor_gpus not in (0.0, 1.0):
-        raise UsageError(
-            f"resources.trainer.gpus is {workers.actor_gpus:g}; 1 for each worker is allowed, "
-            "and several workers (resources.trainer.actors)."
-        )
-    if settings.batch % workers.actors:
-        raise UsageError(
-            f"train.batch is {settings.batch}; a multiple of the {workers.actors} workers of "
-            "resources.trainer is allowed."
-        )
+    workers = _workers(cluster, config)
     encoder = describe_configured(config)
     require_same_encoder(fingerprints_of(dataset.schema), encoder.fingerprint, encoder.name)
     start, new_head = _start(config, encoder)
@@ -122,14 +110,12 @@ def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
     qrels = load_judgements(path) if path else {}
     log = None if config.queries is None else read_log(config.queries, None, runner(encoding))
     weights = weights_of(config, log, qrels)
-    queries = _searching(config)
-    where = conditions(queries.filter, dataset.schema)
+    searching = _searching(config)
+    where = conditions(searching.require_queries().filter, dataset.schema)
     examples = gather(config, dataset, log, qrels, weights, where)
-    alone = config.reranker.model_copy(update={"model": NO_RERANKER})
-    asked = asking(examples)
-    tally = TallyActor()
+    asked, tally = asking(examples), TallyActor()
     search = Job(
-        config=config.model_copy(update={"queries": queries, "reranker": alone}),
+        config=searching,
         request=RerankRequest(reuse=False),
         models=REAL_MODELS,
         place=place,
@@ -152,8 +138,26 @@ def prepare(config: Config, say: Callable[[str], None]) -> TrainJob:
     return TrainJob(config, search, start, new_head, examples, weights, workers, output, key)
 
 
-def _require_model_folder(output: Path) -> None:
-    """What the trained model takes the place of is a model, or nothing."""
+def _workers(cluster: Cluster, config: Config) -> Stages:
+    """Who fits the model: each has a share of a batch."""
+    found = plan_stages(cluster, config.resources.trainer, "resources.trainer")
+    if found.actor_gpus not in (0.0, 1.0):
+        raise UsageError(
+            f"resources.trainer.gpus is {found.actor_gpus:g}; 1 for each worker is allowed, "
+            "and several workers (resources.trainer.actors)."
+        )
+    if config.train.batch % found.actors:
+        raise UsageError(
+            f"train.batch is {config.train.batch}; a multiple of the {found.actors} workers of "
+            "resources.trainer is allowed."
+        )
+    return found
+
+
+def _require_output(output: Path) -> None:
+    """The trained model can be written, and what it takes the place of is a model, or nothing."""
+    require_writable(output / "model.safetensors", "train.output")
+    require_writable(output.with_name(f".{output.name}.new") / "config.json", "train.output")
     there = output.is_dir() and any(output.iterdir())
     if there and not any((output / name).is_file() for name in ("config.json", "modules.json")):
         raise UsageError(
@@ -187,12 +191,14 @@ def _start(config: Config, encoder: EncoderSpec) -> tuple[EncoderSpec | StartSpe
     return found, found.new_head
 
 
-def _searching(config: Config) -> Queries:
-    """How candidates are found: by vectors, beside what is known of documents."""
+def _searching(config: Config) -> Config:
+    """That by which candidates are found: by vectors, beside what is known of documents."""
     usual = Queries(format="jsonl", paths=("-",)) if config.queries is None else config.queries
-    return usual.model_copy(
+    queries = usual.model_copy(
         update={"candidates": "both", "hybrid": False, "top_k": config.train.depth}
     )
+    alone = config.reranker.model_copy(update={"model": NO_RERANKER})
+    return config.model_copy(update={"queries": queries, "reranker": alone})
 
 
 def _key(

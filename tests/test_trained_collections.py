@@ -71,11 +71,22 @@ def log_of(name, top_k=30):
     return {"format": "beir", "paths": [folder], "qrels": f"{folder}/qrels", "top_k": top_k}
 
 
-def require_no_harm(config):
-    """The fused order of these is not worse than the first stage's."""
-    arms = judged(config)
-    print(arms.retrieved, arms.reranked, arms.fused, arms.verdicts)
-    assert arms.fused["nDCG@10"] > arms.retrieved["nDCG@10"] - 0.02
+def require_no_harm(name, folder, model, kind):
+    """The collection's own queries are not served worse with a model than without it."""
+    if kind == "reranker":
+        scorer = {"model": str(model), "max_length": 256}
+        arms = judged(beir(name, folder, queries=log_of(name), reranker=scorer))
+        print(arms.retrieved, arms.reranked, arms.fused, arms.verdicts)
+        assert arms.fused["nDCG@10"] > arms.retrieved["nDCG@10"] - 0.02
+        return
+    asked = {"queries": log_of(name, 100), "reranker": {"model": "none"}}
+    before = judged(beir(name, folder, **asked))
+    asked["encoder"] = {"dtype": "auto", "model": str(model)}
+    config = beir(name, folder, table={"uri": str(folder / "with-ours")}, **asked)
+    run_index(config)
+    after = judged(config)
+    print(before.retrieved, after.retrieved)
+    assert after.retrieved["R@100"] > before.retrieved["R@100"] - 0.02
 
 
 def judged(config):
@@ -85,42 +96,39 @@ def judged(config):
     return summary
 
 
-@pytest.mark.parametrize("kind", ["reranker", "encoder"])
-def test_models_for_scifact(scifact, cluster, kind):
-    settings = {
+def require_a_model(cluster, name, folder, **sections):
+    """Trained, it is there with card and verdict, and the same when killed; what was learnt."""
+    found = run_train(beir(name, folder, **sections))
+    out = Path(sections["train"]["output"])
+    assert found.verdict == read_record(out).verdict
+    assert found.verdict in (out / "README.md").read_text(encoding="utf-8")
+    assert len(found.history) >= 2
+    print(json.dumps({"history": found.history, "verdict": found.verdict}))
+    require_the_same_when_killed(found, cluster, name, folder, **sections)
+    return found.data
+
+
+def settings_of(kind, folder, **more):
+    """Those of a short training."""
+    short = {
         "kind": kind,
-        "output": str(scifact / kind),
-        "queries": 1200,
+        "output": str(folder / kind),
         "negatives": 5,
         "max_length": 192,
         "frozen_layers": 3,
-        "held_out_queries": 120,
         "depth": 30,
-        "epochs": 1,
-        "evaluate_every": 25,
         "learning_rate": 4e-5 if kind == "reranker" else 2e-5,
     }
-    if kind == "reranker":
-        settings["start"] = "bundled"
-    found = run_train(beir("scifact", scifact, train=settings))
-    assert found.data["by_source"] == {"passages": found.data["queries"]}
-    assert found.verdict == read_record(scifact / kind).verdict
-    assert (scifact / kind / "README.md").is_file()
-    assert len(found.history) >= 2
-    print(json.dumps({"history": found.history, "verdict": found.verdict}))
-    require_the_same_when_killed(found, cluster, "scifact", scifact, train=settings)
-    if kind == "reranker":
-        scorer = {"model": str(scifact / kind), "max_length": 256}
-        require_no_harm(beir("scifact", scifact, queries=log_of("scifact"), reranker=scorer))
-        return
-    asked = {"queries": log_of("scifact", 100), "reranker": {"model": "none"}}
-    before = judged(beir("scifact", scifact, **asked))
-    asked["encoder"] = {"dtype": "auto", "model": str(scifact / kind)}
-    config = beir("scifact", scifact, table={"uri": str(scifact / "with-ours")}, **asked)
-    run_index(config)
-    after = judged(config)
-    print(before.retrieved, after.retrieved)
-    assert after.retrieved["R@100"] > before.retrieved["R@100"] - 0.02
+    return short | ({"start": "bundled"} if kind == "reranker" else {}) | more
+
+
+@pytest.mark.parametrize("kind", ["reranker", "encoder"])
+def test_models_for_scifact(scifact, cluster, kind):
+    little = {"queries": 1200, "held_out_queries": 120, "epochs": 1, "evaluate_every": 25}
+    settings = settings_of(kind, scifact, **little)
+    data = require_a_model(cluster, "scifact", scifact, train=settings)
+    assert data["by_source"] == {"passages": data["queries"]}
+    require_no_harm("scifact", scifact, scifact / kind, kind)
 
 
 def clicks_of(folder, run, qrels, queries):
@@ -151,38 +159,31 @@ def clicks_of(folder, run, qrels, queries):
     (folder / "clicks.jsonl").write_text(text, encoding="utf-8")
 
 
-def test_a_reranker_from_simulated_clicks(cluster, tmp_path):
-    corpus = Path(COLLECTIONS) / "cranfield"
+@pytest.fixture(scope="module")
+def cranfield(tmp_path_factory, cluster):
+    """A folder with an index and a simulated log; and how that log is read."""
+    folder, corpus = tmp_path_factory.mktemp("cranfield"), Path(COLLECTIONS) / "cranfield"
     log = log_of("cranfield")
-    run_index(beir("cranfield", tmp_path))
-    run_rerank(beir("cranfield", tmp_path, queries=log, reranker={"model": "none"}))
+    run_index(beir("cranfield", folder))
+    run_rerank(beir("cranfield", folder, queries=log, reranker={"model": "none"}))
     qrels = {query: dict(own) for query, own in read_qrels(corpus / "qrels" / "test.tsv").items()}
     rows = map(json.loads, (corpus / "queries.jsonl").read_text(encoding="utf-8").splitlines())
     texts = {row["_id"]: row["text"] for row in rows if row["_id"] in qrels}
-    clicks_of(tmp_path, read_run(tmp_path / "run" / "retrieved.trec"), qrels, texts)
-    settings = {
-        "start": "bundled",
-        "output": str(tmp_path / "model"),
-        "negatives": 5,
-        "max_length": 192,
-        "frozen_layers": 3,
-        "held_out": 0.3,
-        "depth": 30,
-        "epochs": 2,
-        "learning_rate": 4e-5,
-    }
+    clicks_of(folder, read_run(folder / "run" / "retrieved.trec"), qrels, texts)
     clicked = {
         "format": "jsonl",
-        "paths": [str(tmp_path / "clicks.jsonl")],
+        "paths": [str(folder / "clicks.jsonl")],
         "candidates": "both",
         "columns": {"clicks": "clicks"},
     }
-    found = run_train(beir("cranfield", tmp_path, queries=clicked, train=settings))
-    assert set(found.data["by_source"]) == {"clicks"}
-    assert found.data["held_out"] >= 20
-    assert found.verdict == read_record(tmp_path / "model").verdict
-    print(json.dumps({"history": found.history, "verdict": found.verdict}))
-    more = {"queries": clicked, "train": settings}
-    require_the_same_when_killed(found, cluster, "cranfield", tmp_path, **more)
-    scorer = {"model": str(tmp_path / "model"), "max_length": 256}
-    require_no_harm(beir("cranfield", tmp_path, queries=log, reranker=scorer))
+    return folder, clicked
+
+
+@pytest.mark.parametrize("kind", ["reranker", "encoder"])
+def test_models_from_simulated_clicks(cranfield, cluster, kind):
+    folder, clicked = cranfield
+    settings = settings_of(kind, folder, held_out=0.3, epochs=2)
+    data = require_a_model(cluster, "cranfield", folder, queries=clicked, train=settings)
+    assert set(data["by_source"]) == {"clicks"}
+    assert data["held_out"] >= 20
+    require_no_harm("cranfield", folder, folder / kind, kind)

@@ -146,6 +146,8 @@ def test_a_reranker_learns_from_judgements_and_is_judged_on_others(asked, traine
     first, best = trained.history[0], max(trained.history, key=lambda entry: entry["held_out"])
     assert best["held_out"] > first["held_out"]
     assert not (asked / "models" / "ours.work").exists()
+    parts = list((asked / "models" / "ours").iterdir())
+    assert {path.stat().st_mode for path in parts} == {(asked / "train.json").stat().st_mode}
     assert not list((asked / "models").glob(".ours.lease*"))
 
 

@@ -115,7 +115,8 @@ class Work:
         new, old = (output.with_name(f".{output.name}.{name}") for name in ("new", "old"))
         for left in (new, old):
             shutil.rmtree(left, ignore_errors=True)
-        shutil.copytree(self.model, new)
+        # Not with their modes: the weights are written for their owner alone.
+        shutil.copytree(self.model, new, copy_function=shutil.copyfile)
         if output.exists():
             output.replace(old)
         new.replace(output)
