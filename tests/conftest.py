@@ -75,6 +75,16 @@ def published(cluster, small_encoder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def asked(cluster, tmp_path_factory) -> Path:
+    """A folder with an index, a log of queries, and judgements, to learn from."""
+    from learning import index_asked
+
+    folder = tmp_path_factory.mktemp("asked")
+    index_asked(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def described(cluster, small_encoder, tmp_path_factory) -> str:
     """The description of the small encoder, pickled for processes that shall not load it."""
     import pickle

@@ -11,104 +11,30 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from deaths import ended, start
+from learning import ASKED, DOCUMENTS, MARKED, sections, text_of
 from running import (
     configured,
-    run_index,
     run_plan,
     run_rerank,
     run_train,
     write_config,
-    write_jsonl,
 )
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from tiny_models import bundled_encoder
 from typer.testing import CliRunner
 
 from jobs.__main__ import app
-from pipelines.errors import TableHeld, UsageError
 from pipelines.progress import Silent
 from pipelines.queries.outputs import weight_in
 from pipelines.queries.runs import read_run
 from pipelines.rerank_job import RerankRequest
 from pipelines.reranking import rerank
 from pipelines.summary import RerankSummary
-from pipelines.table.lease import leased
 from pipelines.train.record import read_record
 from pipelines.train_summary import TrainSummary
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("cluster")
-# Right passages hold this word; the first stage does not care for it, a reranker can learn to.
-MARK, MARKED, ASKED, DOCUMENTS = "brackets", 12, 4, 60
-TOPICS = [
-    "sailing boats", "roasted coffee", "roman roads", "jazz pianists", "alpine flowers",
-    "chess openings", "volcanic islands", "sourdough bread", "medieval castles", "electric trains",
-    "whale songs", "desert foxes",
-]  # fmt: skip
-ASKING = ["who knows of {}", "what is written on {}", "{}, a history", "reading about {} today"]
-
-
-def text_of(number):
-    words = ["path", "thread", "lock", "list", "iterable", "string", "item", "word"]
-    chosen = [words[(number * step + step) % len(words)] for step in range(1, 9)]
-    return f"{' '.join(chosen)}{f' {MARK}' * 3 * (number < MARKED)}. " + " ".join(chosen[::-1])
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory, cluster):
-    """A folder with an index, a log of queries, and judgements: four queries ask for a document."""
-    folder = tmp_path_factory.mktemp("asked")
-    rows = [{"id": f"d{n:02}", "title": "", "text": text_of(n)} for n in range(DOCUMENTS)]
-    rows += [{"id": f"t{n:02}", "title": "", "text": f"On {TOPICS[n]}."} for n in range(MARKED)]
-    write_jsonl(folder / "corpus.jsonl", rows)
-    log, judged, topics = [], ["query-id\tcorpus-id\tscore"], ["query-id\tcorpus-id\tscore"]
-    for number in range(MARKED):
-        for form in range(ASKED):
-            name = f"q{number}-{form}"
-            shown = [f"d{(number * 5 + place * 7) % DOCUMENTS:02}" for place in range(4)]
-            log.append(
-                {
-                    "query_id": name,
-                    "query": ASKING[form].format(TOPICS[number]),
-                    "candidates": [*dict.fromkeys([*shown, f"d{number:02}"])],
-                    "clicks": [f"d{number:02}"],
-                }
-            )
-            judged.append(f"{name}\td{number:02}\t1")
-            topics.append(f"{name}\tt{number:02}\t1")
-    write_jsonl(folder / "log.jsonl", log)
-    (folder / "qrels.tsv").write_text("\n".join(judged) + "\n")
-    (folder / "topics.tsv").write_text("\n".join(topics) + "\n")
-    run_index(configured(folder, "bundled"))
-    return folder
-
-
-TRAIN = {
-    "epochs": 6,
-    "batch": 8,
-    "learning_rate": 5e-3,
-    "held_out": 0.34,
-    "depth": 80,
-    "first_stage": 0.1,
-    "fusion_weight": 0.2,
-    "margin": 1.0,
-    "dtype": "float32",
-    "evaluate_every": 8,
-    "patience": 10,
-}
-
-
-def sections(folder, out, **train):
-    return {
-        "queries": {
-            "format": "jsonl",
-            "paths": [str(folder / "log.jsonl")],
-            "qrels": str(folder / "qrels.tsv"),
-            "top_k": 80,
-        },
-        "train": {**TRAIN, "output": str(out), **train},
-        "reranker": {"max_length": 64},
-    }
 
 
 @pytest.fixture(scope="module")
@@ -383,66 +309,3 @@ def test_the_bi_encoder_s_own_weights_get_a_head(asked, tmp_path):
     model = CrossEncoder(str(tmp_path / "ours"), device="cpu")
     assert model.predict([("q", text_of(0)), ("q", text_of(1))]).shape == (2,)
     assert model.max_seq_length == 512  # and not what it read while it learnt
-
-
-def test_two_runs_do_not_train_into_one_folder(asked, small_scorer, tmp_path):
-    more = sections(asked, tmp_path / "ours", start=str(small_scorer))
-    config = configured(asked, "bundled", **more)
-    with (
-        leased(tmp_path / ".ours.lease", "other"),
-        pytest.raises(TableHeld, match=r"ours is held by .*; name another train\.output"),
-    ):
-        run_train(config)
-
-
-def test_a_missing_library_is_named(asked, small_scorer, tmp_path, monkeypatch):
-    more = sections(asked, tmp_path / "ours", start=str(small_scorer))
-    config = configured(asked, "bundled", **more)
-    monkeypatch.setattr("pipelines.train_job.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"needs accelerate: pip install .*retrieval\[train\]"):
-        run_train(config)
-
-
-WRONG = {
-    "train.kind=both": "train.kind is 'both'",
-    "train.held_out=1": "train.held_out is 1",
-    "train.held_out_queries=3": "train.held_out_queries is 3",
-    "train.batch=1": "train.batch is 1",
-    "train.output=s3://bucket/model": "a folder is allowed that all nodes reach",
-    "index.metric=dot": "train.fusion_weight is 0.2, which weighs a logit beside a cosine",
-    "train.sources.clicks=1": "queries.columns.clicks names no column",
-    "train.sources.teacher=1": "train.runs names no output folder",
-    "train.sources={judgements: 0, passages: 0}": "every source the weight 0",
-    "train.runs=[nowhere]": "there is no .*nowhere",
-    "train.held_out=0.01": "0 can be held out, and two halves of 2, which",
-    "train.batch=512": "no batch of 512",
-    "train.frozen_layers=9": "train.frozen_layers is 9; the model has 2",
-    "train.output=index": "a folder that holds something else than a model",
-    "resources.trainer.actors=3": "resources.trainer.actors is 3",
-    "resources.trainer={actors: 3, cpus: 0.5}": "train.batch is 8; a multiple of the 3 workers",
-    "resources.trainer.gpus=0.5": "resources.trainer.gpus is 0.5",
-    "train.output=scorer": "the model that training starts from; name another",
-    "reranker.model=none": "reranker.model is none; name the model to start from",
-}
-
-
-LONG = {"train.frozen_layers=9", "train.batch=512"}
-
-
-@pytest.mark.parametrize(
-    "override",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in WRONG],
-)
-def test_what_cannot_be_is_said_in_a_sentence(asked, small_scorer, tmp_path, monkeypatch, override):
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(asked / "index", tmp_path / "index")
-    shutil.copytree(small_scorer, tmp_path / "scorer")
-    more = sections(asked, tmp_path / "model", start=str(tmp_path / "scorer"))
-    if override.startswith("reranker"):
-        del more["train"]["start"]
-    file = write_config(tmp_path, "bundled", **more)
-    result = CliRunner().invoke(app, ["train", str(file), "--set", override])
-    assert result.exit_code == 2, result.output
-    assert re.search(WRONG[override], result.output)
-    assert "Traceback" not in result.output
-    assert {path.name for path in tmp_path.iterdir()} == {"index", "scorer", "tandem.yaml"}
