@@ -18,7 +18,7 @@ from pipelines.train.groups import GROUPS, LISTS, groups_of, list_of
 from pipelines.train.split import split
 from pipelines.train.work import GROUPS_FILE, POOL_FILE, TUNING_FILE, VERDICT_FILE, Work
 from pipelines.train_job import TrainJob
-from pipelines.train_pool import pool
+from pipelines.train_pool import pool, sample
 
 _LEAST_OF_A_HALF = 2
 
@@ -63,8 +63,9 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
     groups: list[dict[str, object]] = []
     without = 0
     found = candidates_of(job.search, learnt, vectors, progress, gone, vectors_too=True)
+    others = sample(job).to_pylist() if settings.kind == "encoder" else []
     for example, own in zip(learnt, found, strict=True):
-        made = groups_of(example, own, banned | rights[example.query], settings)
+        made = groups_of(example, own, banned | rights[example.query], settings, others)
         groups += made
         without += not made
     if len(groups) < settings.batch:

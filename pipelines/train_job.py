@@ -35,6 +35,7 @@ from pipelines.train.start import StartSpec, describe_start
 
 ENCODER = "encoder"
 _LIBRARIES = ("accelerate", "datasets")
+_NAMES = {"reranker": "a reranker", "encoder": "an encoder"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class TrainJob:
                 "queries.candidates is logged or both."
             )
         return (
-            f"Training a {settings.kind} from {self.start.name}{head}, into {self.output}.\n"
+            f"Training {_NAMES[settings.kind]} from {self.start.name}{head}, into {self.output}.\n"
             f"{len(self.examples):,} queries to learn from: {listed}.{unseen}"
         )
 

@@ -1,4 +1,4 @@
-"""What held out queries search to judge a bi-encoder: what is right or near, and much else."""
+"""What a bi-encoder is trained and judged by beside what is near: passages at random."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ def pool(job: TrainJob, lists: Sequence[Mapping[str, Any]], texts: Mapping[str, 
     """
     near = {key for own in lists for key in (*own["doc_ids"], *own["relevant"])}
     chunks = _chunks_of(job.search, sorted(near), texts)
-    others = _sample(job.search, _CHUNKS, job.config.train.seed)
+    others = _as_pool(sample(job))
     more = [row for row in others.to_pylist() if row["doc_id"] not in near]
     return pa.concat_tables([chunks.cast(POOL), pa.Table.from_pylist(more, schema=POOL)])
 
 
-def _sample(job: Job, wanted: int, seed: int) -> pa.Table:
-    """Some chunks of those that a search may find, with `doc_id` and `text`."""
-    there = addresses_of(job.dataset, job.where)
-    chosen = np.random.default_rng(seed).choice(there, min(wanted, len(there)), replace=False)
-    return _as_pool(rows_at(job.dataset, chosen, ["doc_id", "title", "text"]))
+def sample(job: TrainJob) -> pa.Table:
+    """Some chunks of those that a search may find, with `doc_id`, `title` and `text`."""
+    there = addresses_of(job.search.dataset, job.search.where)
+    generator = np.random.default_rng(job.config.train.seed)
+    chosen = generator.choice(there, min(_CHUNKS, len(there)), replace=False)
+    return rows_at(job.search.dataset, chosen, ["doc_id", "title", "text"])
 
 
 def _chunks_of(job: Job, doc_ids: Sequence[str], texts: Mapping[str, str]) -> pa.Table:

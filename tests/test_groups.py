@@ -47,6 +47,37 @@ def test_what_says_the_same_as_the_right_passage_is_right_too():
     assert found == {f"text of {name}": pytest.approx(p) for name, p in expected.items()}
 
 
+def test_a_copy_of_the_right_passage_is_no_negative_of_a_bi_encoder():
+    names = ["right", "copy", "other", "judged"]
+    angles = np.radians([0.0, 15.0, 25.0, 15.0])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    own = Candidates(names, np.full(4, 0.5), [[name] for name in names], np.ones(4, bool), vectors)
+    example = Example("q", "judgements", {"right": 1}, ["judged"])
+    (group,) = groups_of(example, own, set(), Train(kind="encoder"))
+    # The cosine of 15 degrees is 0.97, that of 25 is 0.91; what was judged to be wrong is.
+    assert group["docs"] == ["right", "other", "judged"]
+
+
+def test_a_right_passage_far_from_its_query_teaches_a_bi_encoder_all_the_same():
+    own = candidates([0.9, 0.8, 0.2], known=("d2",))
+    example = Example("q", "judgements", {"d2": 1})
+    near_ones = [{"doc_id": f"d{number}", "title": "", "text": "near"} for number in range(3)]
+    banned = {"doc_id": "held out", "title": "", "text": "held out"}
+    others = [{"doc_id": f"r{n}", "title": "Of", "text": f"chance {n}"} for n in range(9)]
+    settings = Train(kind="encoder", negatives=4, first_stage=0.0)
+    everything = [*near_ones, banned, *others]
+    (group,) = groups_of(example, own, {"held out"}, settings, everything)
+    right, *wrong = group["docs"]
+    assert right == "text of d2"
+    assert len(set(wrong)) == 4
+    assert all(text.startswith("Of chance") for text in wrong)
+    assert group["labels"] == [1, 0, 0, 0, 0]
+    # Where no candidate is sure to be worse, a reranker has nothing to compare it with.
+    assert groups_of(example, own, set(), Train()) == []
+    # And where there are no others at all.
+    assert groups_of(example, own, {"held out"}, settings, near_ones) == []
+
+
 def test_of_many_candidates_so_many_negatives_are_taken():
     own = candidates([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
     settings = Train(negatives=2, margin=1.0)

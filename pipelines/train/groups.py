@@ -5,6 +5,10 @@ goes to the right one, and to those that say nearly the same, as their vectors t
 that goes where the bi-encoder's similarities to the query say, so that training starts from the
 first stage and not below it. Or it is that of a teacher's logits. Of a query with several right
 passages each has a group, which weighs as its grade or its clicks do.
+
+A bi-encoder is told right and wrong alone, and has most to learn from right passages that are far
+from their queries. So copies of these are no negatives either, and where too few candidates are
+sure to be worse, passages at random stand beside.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +24,7 @@ import pyarrow as pa
 
 from pipelines.config_train import Train
 from pipelines.train.examples import Example
+from pipelines.train.made import stripped
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,6 +52,8 @@ LISTS = pa.schema(
 )
 # Of a query with many right documents the best ones count.
 _POSITIVES = 4
+# From this cosine on a passage says what the other one does.
+_COPY = 0.95
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,17 @@ class Candidates:
 
 
 def groups_of(
-    example: Example, own: Candidates, banned: set[str], settings: Train
+    example: Example,
+    own: Candidates,
+    banned: set[str],
+    settings: Train,
+    others: Sequence[Mapping[str, str]] = (),
 ) -> list[dict[str, object]]:
     """The groups of an example; none where no negative is left.
 
     `banned` are documents that held out queries ask for, or that answer the query as another source
-    knows: they are no negatives either.
+    knows: they are no negatives either. `others` are chunks at random, with `doc_id`, `title` and
+    `text`, that fill up the groups of a bi-encoder.
     """
     if example.scores:
         return _taught(example, own, settings)
@@ -96,31 +109,26 @@ def groups_of(
         list(blake2b(example.query.encode(), digest_size=16).digest())
     )
     best = sorted(example.positives, key=lambda key: (-example.positives[key], key))
-    known, groups = set(example.negatives), []
+    known = banned.union(own.doc_ids, example.positives)
+    groups = []
     rights = [key for key in best if key in place][:_POSITIVES]
     mean = sum(example.positives[key] for key in rights) / max(len(rights), 1)
     share = {key: example.positives[key] / mean for key in rights}
     for positive in rights:
-        most = own.scores[place[positive]] + settings.margin
-        pool = [
-            number
-            for number, doc_id in enumerate(own.doc_ids)
-            if doc_id not in example.positives
-            and doc_id not in banned
-            and (doc_id in known or own.scores[number] <= most)
-        ]
-        if not pool:
-            continue
-        # The nearer the likelier: the hardest alone would often be right ones that nobody judged.
-        odds = 1.0 / (np.arange(len(pool)) + 2.0)
-        count = min(settings.negatives, len(pool))
-        chosen = generator.choice(pool, count, replace=False, p=odds / odds.sum())
-        members = [place[positive], *sorted(chosen.tolist())]
-        wrong = [own.doc_ids[number] in known for number in members]
+        pool = _worse(example, own, place[positive], banned, settings)
+        members = [place[positive], *_some(pool, settings.negatives, generator)]
+        wrong = [own.doc_ids[number] in example.negatives for number in members]
         right = _right(own, members, np.array(wrong), settings.temperature)
         first = softmax(own.scores[members] / settings.temperature)
         target = (1.0 - settings.first_stage) * right + settings.first_stage * first
-        groups.append(_group(example, own, members, target) | {"weight": share[positive]})
+        docs = [own.texts[number][0] for number in members]
+        unknown = (others[number] for number in generator.permutation(len(others)).tolist())
+        free = (one for one in unknown if one["doc_id"] not in known)
+        more = list(islice(free, settings.negatives + 1 - len(docs)))
+        docs += [stripped(example.style, one["title"], one["text"]) for one in more]
+        if len(docs) > 1:
+            labels = [*target.tolist(), *[0.0] * len(more)]
+            groups.append(_group(example, docs, labels, share[positive]))
     return groups
 
 
@@ -168,6 +176,37 @@ def _right(
     return softmax(near / temperature)
 
 
+def _worse(
+    example: Example, own: Candidates, right: int, banned: set[str], settings: Train
+) -> list[int]:
+    """The places of the candidates that are worse than the right one, the nearest first."""
+    known = set(example.negatives)
+    most = own.scores[right] + settings.margin
+    copies = set()
+    if settings.kind == "encoder" and own.vectors is not None:
+        copies = set(np.flatnonzero(own.vectors @ own.vectors[right] >= _COPY).tolist())
+    return [
+        number
+        for number, doc_id in enumerate(own.doc_ids)
+        if doc_id not in example.positives
+        and doc_id not in banned
+        and (doc_id in known or (own.scores[number] <= most and number not in copies))
+    ]
+
+
+def _some(pool: Sequence[int], most: int, generator: np.random.Generator) -> list[int]:
+    """So many of a pool; the nearer the likelier.
+
+    The hardest alone would often be right ones that nobody judged.
+    """
+    if not pool:
+        return []
+    odds = 1.0 / (np.arange(len(pool)) + 2.0)
+    count = min(most, len(pool))
+    chosen = generator.choice(len(pool), count, replace=False, p=odds / odds.sum())
+    return sorted(pool[number] for number in chosen.tolist())
+
+
 def _taught(example: Example, own: Candidates, settings: Train) -> list[dict[str, object]]:
     """One group of a teacher's list: its best, and others spread over the list."""
     place = {doc_id: number for number, doc_id in enumerate(own.doc_ids)}
@@ -179,19 +218,17 @@ def _taught(example: Example, own: Candidates, settings: Train) -> list[dict[str
     spread = np.linspace(0, len(ranked) - 1, count).round().astype(int)
     keys = [ranked[number] for number in spread]
     target = softmax(np.array([known[key] for key in keys]))
-    return [_group(example, own, [place[key] for key in keys], target)]
+    docs = [own.texts[place[key]][0] for key in keys]
+    return [_group(example, docs, target.tolist(), 1.0)]
 
 
 def _group(
-    example: Example,
-    own: Candidates,
-    members: Sequence[int],
-    target: Floats,
+    example: Example, docs: Sequence[str], labels: Sequence[float], weight: float
 ) -> dict[str, object]:
     return {
         "query": example.query,
-        "docs": [own.texts[place][0] for place in members],
-        "labels": target.tolist(),
-        "weight": 1.0,
+        "docs": docs,
+        "labels": labels,
+        "weight": weight,
         "source": example.source,
     }
