@@ -9,12 +9,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(HOUR), pytest.mark.usefixtur
 
 def test_an_encoder_learns_to_find_what_it_missed(tmp_path):
     """Of the standard library's documentation, asked by first sentences that it did not learn."""
-    corpus = {"corpus": {"format": "pydocs", "paths": ["stdlib"]}, "encoder": {"dtype": "auto"}}
-    run_index(configured(tmp_path, "bundled", **corpus))
+    sections = {
+        "corpus": {"format": "pydocs", "paths": ["stdlib"]},
+        "chunking": {"max_tokens": 256},
+        "encoder": {"dtype": "auto"},
+    }
+    run_index(configured(tmp_path, "bundled", **sections))
     settings = {
         "kind": "encoder",
         "output": str(tmp_path / "encoder"),
         "made": {"styles": ["sentence"]},
+        "queries": 1300,
         "negatives": 3,
         "max_length": 128,
         "frozen_layers": 3,
@@ -24,7 +29,7 @@ def test_an_encoder_learns_to_find_what_it_missed(tmp_path):
         "batch": 32,
         "evaluate_every": 20,
     }
-    found = run_train(configured(tmp_path, "bundled", **corpus, train=settings))
+    found = run_train(configured(tmp_path, "bundled", **sections, train=settings))
     print(found.verdict, found.figures)
     assert found.data["held_out"] == 400
     recall = found.comparisons["R@100"]
