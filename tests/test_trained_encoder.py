@@ -31,7 +31,7 @@ def test_an_encoder_learns_to_find_what_it_missed(tmp_path):
     }
     found = run_train(configured(tmp_path, "bundled", **sections, train=settings))
     print(found.verdict, found.figures)
-    assert found.data["held_out"] == 400
+    assert found.data["held_out"] >= 300
     recall = found.comparisons["R@100"]
     assert recall["difference"] > 0.02
     assert recall["p_value"] < 0.05
