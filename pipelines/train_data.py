@@ -63,7 +63,8 @@ def make_data(job: TrainJob, work: Work, progress: Progress) -> None:
     groups: list[dict[str, object]] = []
     without = 0
     found = candidates_of(job.search, learnt, vectors, progress, gone, vectors_too=True)
-    others = sample(job).to_pylist() if settings.kind == "encoder" else []
+    # Others than those of the pool: it would favour a model that was trained against them.
+    others = sample(job, settings.seed + 1).to_pylist() if settings.kind == "encoder" else []
     for example, own in zip(learnt, found, strict=True):
         made = groups_of(example, own, banned | rights[example.query], settings, others)
         groups += made

@@ -28,15 +28,15 @@ def pool(job: TrainJob, lists: Sequence[Mapping[str, Any]], texts: Mapping[str, 
     """
     near = {key for own in lists for key in (*own["doc_ids"], *own["relevant"])}
     chunks = _chunks_of(job.search, sorted(near), texts)
-    others = _as_pool(sample(job))
+    others = _as_pool(sample(job, job.config.train.seed))
     more = [row for row in others.to_pylist() if row["doc_id"] not in near]
     return pa.concat_tables([chunks.cast(POOL), pa.Table.from_pylist(more, schema=POOL)])
 
 
-def sample(job: TrainJob) -> pa.Table:
+def sample(job: TrainJob, seed: int) -> pa.Table:
     """Some chunks of those that a search may find, with `doc_id`, `title` and `text`."""
     there = addresses_of(job.search.dataset, job.search.where)
-    generator = np.random.default_rng(job.config.train.seed)
+    generator = np.random.default_rng(seed)
     chosen = generator.choice(there, min(_CHUNKS, len(there)), replace=False)
     return rows_at(job.search.dataset, chosen, ["doc_id", "title", "text"])
 

@@ -122,9 +122,10 @@ def groups_of(
         first = softmax(own.scores[members] / settings.temperature)
         target = (1.0 - settings.first_stage) * right + settings.first_stage * first
         docs = [own.texts[number][0] for number in members]
-        unknown = (others[number] for number in generator.permutation(len(others)).tolist())
-        free = (one for one in unknown if one["doc_id"] not in known)
-        more = list(islice(free, settings.negatives + 1 - len(docs)))
+        missing = settings.negatives + 1 - len(docs)
+        order = generator.permutation(len(others)).tolist() if missing else []
+        free = (others[number] for number in order if others[number]["doc_id"] not in known)
+        more = list(islice(free, missing))
         docs += [stripped(example.style, one["title"], one["text"]) for one in more]
         if len(docs) > 1:
             labels = [*target.tolist(), *[0.0] * len(more)]
